@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures for every test."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Async tests run on asyncio, as the servers do."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def vectors() -> Path:
+    """The folder of real evidence, beside the checkout or where ``EAA_VECTORS`` points."""
+    folder = Path(os.environ.get("EAA_VECTORS", Path(__file__).parents[2] / "shared" / "vectors"))
+    if not (folder / "manifest.json").is_file():
+        pytest.skip("real evidence is not here: set EAA_VECTORS to a folder with manifest.json")
+    return folder
