@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+# Every target does its own set-up; `make` alone lists them.
+
+PY := .venv/bin/python
+SECONDS_PER_TARGET ?= 30
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check lint types contracts fuzz bench lock proto format clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## make .venv from the lock and fetch the container tools; does nothing when done
+	@scripts/setup
+
+demo: setup ## the whole story: a container image that only an attested TEE can open
+	@.venv/bin/eaa demo
+
+test: setup ## run the tests
+	$(PY) -m pytest
+
+check: lint types contracts ## lint, types and import contracts
+
+lint: setup ## ruff: rules and formatting
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+types: setup ## mypy --strict
+	$(PY) -m mypy
+
+contracts: setup ## the layers: which package may import which
+	.venv/bin/lint-imports --no-logo
+
+fuzz: setup ## coverage-guided fuzzing of every parser, SECONDS_PER_TARGET each (30)
+	$(PY) scripts/fuzz --seconds $(SECONDS_PER_TARGET)
+
+bench: setup ## measure verification against dcap-qvl on real quotes
+	$(PY) scripts/bench
+
+lock: ## resolve the dependencies again into requirements.lock (needs uv)
+	uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-header --all-extras pyproject.toml -o requirements.lock
+
+proto: setup ## generate the gRPC messages again from their .proto files
+	@scripts/proto
+
+format: setup ## let ruff rewrite what it can
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+clean: ## remove everything that setup, the tests and the demo made
+	rm -rf .venv .cache dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .benchmarks
