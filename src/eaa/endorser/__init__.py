@@ -1,1 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Endorser: chip makers' collateral, checked once, kept, and handed out."""
