@@ -16,7 +16,18 @@ import pytest
 ROOT = Path(__file__).parents[2]
 MAX_LINES = 500
 GENERATED = ("requirements.lock", "LICENSE", "src/eaa/_proto/")
-COMMON_FOLDERS = {"/", "/home", "/mnt", "/opt", "/root", "/srv", "/tmp", "/usr/src", "/var/tmp", str(Path.home())}
+COMMON_FOLDERS = {
+    "/",
+    "/home",
+    "/mnt",
+    "/opt",
+    "/root",
+    "/srv",
+    "/tmp",
+    "/usr/src",
+    "/var/tmp",
+    str(Path.home()),
+}
 
 
 @cache
@@ -25,7 +36,9 @@ def tracked() -> tuple[Path, ...]:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
     if listed.returncode != 0:
         pytest.skip("this is no git checkout")
-    return tuple(ROOT / name for name in listed.stdout.decode().split("\0") if name and (ROOT / name).is_file())
+    return tuple(
+        ROOT / name for name in listed.stdout.decode().split("\0") if name and (ROOT / name).is_file()
+    )
 
 
 @cache
@@ -41,16 +54,24 @@ def texts() -> dict[str, str]:
 
 def hosts() -> set[str]:
     """The package registries that this machine is set up to use, as its own configuration names them."""
-    sources: list[str] = []
-    for path in [*Path("/etc/apt").glob("sources.list"), *Path("/etc/apt/sources.list.d").glob("*")]:
-        if path.is_file() and os.access(path, os.R_OK):
-            sources.append(path.read_text(errors="replace"))
+    listed = [*Path("/etc/apt").glob("sources.list"), *Path("/etc/apt/sources.list.d").glob("*")]
+    sources = [path.read_text(errors="replace") for path in listed if os.access(path, os.R_OK)]
     for command in (["pip", "config", "list"], ["npm", "config", "get", "registry"]):
         if program := shutil.which(command[0]):
-            asked = subprocess.run([program, *command[1:]], cwd="/", capture_output=True, text=True, check=False)
+            asked = subprocess.run(
+                [program, *command[1:]], cwd="/", capture_output=True, text=True, check=False
+            )
             sources.append(asked.stdout)
-    sources += [value for name, value in os.environ.items() if name.startswith(("PIP_", "UV_", "NPM_CONFIG_", "npm_config_"))]
-    return {host for source in sources for host in re.findall(r"https?://(?:[^/@\s]*@)?([\w-]+(?:\.[\w-]+)+)", source)}
+    sources += [
+        value
+        for name, value in os.environ.items()
+        if name.startswith(("PIP_", "UV_", "NPM_CONFIG_", "npm_config_"))
+    ]
+    return {
+        host
+        for source in sources
+        for host in re.findall(r"https?://(?:[^/@\s]*@)?([\w-]+(?:\.[\w-]+)+)", source)
+    }
 
 
 def test_every_source_file_begins_with_its_licence() -> None:
@@ -77,7 +98,9 @@ def test_no_file_is_too_long_to_read() -> None:
 
 def test_nothing_names_this_machine() -> None:
     """No tracked file holds a registry's host name from this machine's configuration, or where this checkout lies."""
-    words = hosts() | {f"{ROOT}/"} | ({f"{ROOT.parent}/"} if str(ROOT.parent) not in COMMON_FOLDERS else set())
+    words = (
+        hosts() | {f"{ROOT}/"} | ({f"{ROOT.parent}/"} if str(ROOT.parent) not in COMMON_FOLDERS else set())
+    )
     found = [(name, word) for name, text in texts().items() for word in words if word in text]
     assert found == []
 
@@ -87,7 +110,9 @@ def test_the_lock_pins_every_package_by_hash_and_names_no_index() -> None:
     lock = texts()["requirements.lock"]
     packages = re.split(r"\n(?=\S)", lock.strip())
     assert len(packages) > 50
-    assert [p for p in packages if not re.match(r"[\w.-]+==\S+ .*--hash=sha256:[0-9a-f]{64}", p, re.DOTALL)] == []
+    assert [
+        p for p in packages if not re.match(r"[\w.-]+==\S+ .*--hash=sha256:[0-9a-f]{64}", p, re.DOTALL)
+    ] == []
     assert "://" not in lock
 
 
