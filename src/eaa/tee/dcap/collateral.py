@@ -271,7 +271,7 @@ def _tdx_module(module: JsonObject, name: str) -> TdxModule:
     return TdxModule(
         id=name,
         mr_signer=module.hex("mrsigner", 48),
-        attributes=int.from_bytes(module.hex("attributes", 8), "big"),
-        attributes_mask=int.from_bytes(module.hex("attributesMask", 8), "big"),
+        attributes=int.from_bytes(module.hex("attributes", 8), "little"),
+        attributes_mask=int.from_bytes(module.hex("attributesMask", 8), "little"),
         levels=tuple(_identity_level(each, MODULE_STATUSES) for each in levels),
     )

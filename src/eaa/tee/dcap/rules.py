@@ -33,13 +33,6 @@ LENGTH: Final = Rule(
     QUOTE,
     "Send the quote exactly as the quoting library returned it.",
 )
-RESERVED: Final = Rule(
-    "dcap.quote.reserved",
-    _A,
-    "Reserved fields are zero",
-    QUOTE,
-    "Update EAA if Intel has given these fields a meaning; until then such evidence is refused.",
-)
 CERTIFICATION: Final = Rule(
     "dcap.quote.certification-data",
     _A,
@@ -249,7 +242,7 @@ TDX_MODULE_TCB: Final = Rule(
 )
 TDX_RESERVED: Final = Rule(
     "tdx.td.reserved",
-    _A,
+    _P,
     "Reserved TD attributes are zero",
     TDX_ABI,
     "Update EAA if Intel has given these bits a meaning; until then such a TD is refused.",
@@ -268,6 +261,13 @@ TDX_SEPT_VE: Final = Rule(
     TDX_ABI,
     "Launch the TD with SEPT_VE_DISABLE=1 (the default of current QEMU).",
 )
+TDX_PERFMON: Final = Rule(
+    "tdx.td.perfmon",
+    _P,
+    "The TD does not expose performance counters",
+    TDX_ABI,
+    "Launch the TD without PERFMON unless the workload needs it: counters widen side channels.",
+)
 TDX_MIGRATABLE: Final = Rule(
     "tdx.td.migratable",
     _P,
@@ -284,7 +284,7 @@ TDX_SERVICE_TD: Final = Rule(
 )
 SGX_RESERVED: Final = Rule(
     "sgx.report.reserved",
-    _A,
+    _P,
     "Reserved fields of the enclave report are zero",
     "Intel SDM volume 3D, REPORT",
     "Update EAA if Intel has given these fields a meaning; until then such a report is refused.",

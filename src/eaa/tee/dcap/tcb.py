@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TCB levels: which one a platform reaches, and how several statuses become one.
+
+The rules are those of Intel's Quote Verification Library: component-wise comparison, convergence of platform, module and
+quoting enclave, and relaunch advice for TDs that outlived an update of the TDX module.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from operator import ge
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from eaa.tee.dcap.collateral import IdentityLevel, TcbLevel
+
+__all__ = ["Rating", "combine", "converge", "match_isv_level", "match_level", "relaunch"]
+
+_HARDENED: Final = frozenset({"UpToDate", "SWHardeningNeeded"})
+_CONFIGURED: Final = frozenset({"ConfigurationNeeded", "ConfigurationAndSWHardeningNeeded"})
+_OUT_OF_DATE: Final = frozenset({"OutOfDate", "OutOfDateConfigurationNeeded"})
+
+
+@dataclass(frozen=True, slots=True)
+class Rating:
+    """A converged status with the advisories of everything that went into it, sorted."""
+
+    status: str
+    advisory_ids: tuple[str, ...]
+
+
+def match_level(
+    levels: Sequence[TcbLevel],
+    components: Sequence[int],
+    pce_svn: int,
+    tdx_components: Sequence[int] | None = None,
+) -> TcbLevel | None:
+    """Return the first level all of whose SVNs the platform reaches, component by component (attack A6).
+
+    ``tdx_components`` is TEE_TCB_SVN for a TD. When its byte 1, the module's major version, is not zero, bytes 0 and 1 are
+    rated by the module's identity instead and are left out here.
+    """
+    start = 2 if tdx_components is not None and tdx_components[1] > 0 else 0
+    for level in levels:
+        if not (all(map(ge, components, level.sgx_components)) and pce_svn >= level.pce_svn):
+            continue
+        if tdx_components is None:
+            return level
+        if level.tdx_components is not None and all(
+            map(ge, tdx_components[start:], level.tdx_components[start:])
+        ):
+            return level
+    return None
+
+
+def match_isv_level(levels: Iterable[IdentityLevel], isv_svn: int) -> IdentityLevel | None:
+    """Return the first level whose SVN is reached."""
+    return next((level for level in levels if isv_svn >= level.isv_svn), None)
+
+
+def converge(platform: str, components: Iterable[str]) -> str:
+    """Return the status of a platform whose module and quoting enclave have the statuses ``components``."""
+    parts = set(components)
+    if platform == "Revoked" or "Revoked" in parts:
+        return "Revoked"
+    if parts & _OUT_OF_DATE:
+        if platform in _HARDENED:
+            return "OutOfDate"
+        if platform in _CONFIGURED:
+            return "OutOfDateConfigurationNeeded"
+    return platform
+
+
+def relaunch(launch: str, current: str) -> str:
+    """Return the status of a TD that was launched under ``launch`` and now runs on a platform rated ``current``."""
+    if launch not in _OUT_OF_DATE or current not in _HARDENED | _CONFIGURED:
+        return launch
+    if launch == "OutOfDateConfigurationNeeded" or current in _CONFIGURED:
+        return "TDRelaunchAdvisedConfigurationNeeded"
+    return "TDRelaunchAdvised"
+
+
+def combine(platform: TcbLevel, components: Sequence[IdentityLevel]) -> Rating:
+    """Converge a platform's level with those of its module and quoting enclave, joining their advisories."""
+    advisories = set(platform.advisory_ids).union(*(each.advisory_ids for each in components))
+    return Rating(converge(platform.status, (each.status for each in components)), tuple(sorted(advisories)))
