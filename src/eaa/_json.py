@@ -79,8 +79,8 @@ def _finite(text: str) -> float:
 def _deeper_than(value: Any, depth: int) -> bool:
     """Walk level by level, so that no input can exhaust the stack."""
     level: list[Any] = [value]
-    for _ in range(depth + 1):
-        level = [child for item in level for child in _children(item)]
+    for _ in range(depth):
+        level = [child for item in level for child in _children(item) if isinstance(child, (dict, list))]
         if not level:
             return False
     return True

@@ -63,7 +63,7 @@ _MAX_INIT_DATA: Final = 1 << 20
 class _Message(BaseModel):
     """One JSON object; strict about types, silent about members it does not know."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", populate_by_name=True)
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
     @classmethod
     def from_json(cls, data: bytes, *, limit: int = MAX_REQUEST) -> Self:
@@ -84,12 +84,18 @@ class _Message(BaseModel):
         return self.model_dump_json(by_alias=True).encode()
 
 
-class Request(_Message):
+class _KebabMessage(_Message):
+    """A message whose names have hyphens on the wire."""
+
+    model_config = ConfigDict(alias_generator=lambda name: name.replace("_", "-"), populate_by_name=True)
+
+
+class Request(_KebabMessage):
     """A guest asks for a challenge."""
 
     version: str = Field(max_length=_MAX_NAME)
     tee: str = Field(max_length=_MAX_NAME)
-    extra_params: Any = Field(default="", alias="extra-params")
+    extra_params: Any = ""
     """``""`` or an object, such as ``{"supported-hash-algorithms": […]}``."""
 
     def require_version(self) -> None:
@@ -104,11 +110,11 @@ class Request(_Message):
             )
 
 
-class Challenge(_Message):
+class Challenge(_KebabMessage):
     """The nonce that the evidence must answer: standard base64 of 32 random bytes."""
 
     nonce: str = Field(min_length=1, max_length=_MAX_NONCE)
-    extra_params: Any = Field(default="", alias="extra-params")
+    extra_params: Any = ""
     """``""`` or ``{"selected-hash-algorithm": "sha256" | "sha384" | "sha512"}``."""
 
 
@@ -119,7 +125,7 @@ class InitData(_Message):
     body: str = Field(max_length=_MAX_INIT_DATA)
 
 
-class RuntimeData(_Message):
+class RuntimeData(_KebabMessage):
     """What the report data binds. ``tee_pubkey`` is validated and keeps its typed members only."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -129,7 +135,7 @@ class RuntimeData(_Message):
         TeePubKey,
         BeforeValidator(lambda value: value if isinstance(value, TeePubKey) else TeePubKey.from_jwk(value)),
         PlainSerializer(lambda key: key.jwk),
-    ] = Field(alias="tee-pubkey")
+    ]
 
 
 class TeeEvidence(_Message):
@@ -142,12 +148,12 @@ class TeeEvidence(_Message):
     additional_evidence: str = ""
 
 
-class Attestation(_Message):
+class Attestation(_KebabMessage):
     """A guest answers the challenge."""
 
-    init_data: InitData | None = Field(default=None, alias="init-data")
-    runtime_data: RuntimeData = Field(alias="runtime-data")
-    tee_evidence: TeeEvidence = Field(alias="tee-evidence")
+    init_data: InitData | None = None
+    runtime_data: RuntimeData
+    tee_evidence: TeeEvidence
 
 
 class TokenResponse(_Message):
