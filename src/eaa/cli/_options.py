@@ -49,10 +49,10 @@ class Rfc3339(click.ParamType[datetime]):
         if isinstance(value, datetime):
             return value
         text = str(value)
+        complete = _RFC3339.fullmatch(text)
         try:
-            if not _RFC3339.fullmatch(text):
-                raise ValueError
-            return datetime.fromisoformat(text.upper()).astimezone(UTC)
+            # An empty string is no time either, so both reasons end in one message.
+            return datetime.fromisoformat(text.upper() if complete else "").astimezone(UTC)
         except (ValueError, OverflowError):
             example = "2026-03-16T12:00:00Z"
             self.fail(f"{text!r} is not an RFC 3339 time with its offset, such as {example}", param, ctx)

@@ -49,6 +49,7 @@ _KINDS: Final = ("tcb_info", "qe_identity", "pck_crl", "root_ca_crl")
 _MEMBERS: Final = {"tcbInfo": "tcb_info", "enclaveIdentity": "qe_identity", "qeIdentity": "qe_identity"}
 """The member of a PCS response that is signed, and the kind of endorsement it makes."""
 _MEMBER_OF: Final = {"tcb_info": "tcbInfo", "qe_identity": "enclaveIdentity"}
+_FIELDS: Final = frozenset(f"{kind}{part}" for kind in _KINDS for part in ("", "_signature", "_issuer_chain"))
 
 _PEM_CERTIFICATE: Final = b"-----BEGIN CERTIFICATE-----"
 _PEM_CERTIFICATE_ESCAPED: Final = b"-----BEGIN%20CERTIFICATE-----"
@@ -271,9 +272,9 @@ def _same_stem(name: str, chain_name: str) -> bool:
 def _from_common(members: Mapping[str, tuple[Any, bytes]]) -> list[Endorsement]:
     fields: dict[str, str] = {}
     for name, (value, _) in members.items():
-        if value is None or value == "":
+        if name not in _FIELDS or value is None or value == "":
             continue
-        if name.startswith(_KINDS) and not isinstance(value, str):
+        if not isinstance(value, str):
             raise EndorsementError(f"{name} is a {type(value).__name__}, expected a string")
         fields[name] = value
     items = []
@@ -319,9 +320,16 @@ def _signed(item: Endorsement) -> SignedObject:
 def _read_chain(data: bytes) -> _Chain:
     if data.lstrip().startswith(_PEM_CERTIFICATE_ESCAPED):
         data = unquote_to_bytes(data)
-    certificates = read_certificates(data)
+    certificates = _leaf_first(read_certificates(data))
     pem = b"".join(each.public_bytes(Encoding.PEM) for each in certificates)
     return _Chain(pem, certificates[0])
+
+
+def _leaf_first(certificates: list[x509.Certificate]) -> list[x509.Certificate]:
+    """Turn a chain around that was kept root first, as Intel's own samples are."""
+    first, last = certificates[0], certificates[-1]
+    upside_down = first.subject == first.issuer and last.subject != last.issuer
+    return certificates[::-1] if upside_down else certificates
 
 
 def _read_crl(data: bytes) -> tuple[bytes, x509.CertificateRevocationList]:
