@@ -3,11 +3,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy.exc import IntegrityError
+
+from eaa.rats import NotFound, UnavailableError
+from eaa.storage import attestations, owner, resources
+from eaa.storage.connections import Connections
+from eaa.storage.migrate import migrate
+from eaa.storage.sealing import (
+    credential_digest,
+    json_text,
+    open_session,
+    prove_seal,
+    resource_context,
+    seal_session,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
 
     from eaa.storage.records import (
         PolicyInfo,
@@ -23,12 +39,20 @@ if TYPE_CHECKING:
 
 __all__ = ["Database"]
 
+ATTEMPTS: Final = 5
+"""How often a transaction is tried again because someone else changed the same resource meanwhile."""
+
 
 class Database:
     """All state that outlives a request. Safe to share between the tasks of one event loop.
 
     Contents of resources and sessions are sealed with the :class:`~eaa.storage.Sealer`; credentials are kept as hashes only.
     """
+
+    def __init__(self, connections: Connections, sealer: Sealer) -> None:
+        """Take what :meth:`open` has made; use that."""
+        self._connections = connections
+        self._sealer = sealer
 
     @classmethod
     async def open(cls, url: str, *, sealer: Sealer) -> Database:
@@ -40,11 +64,18 @@ class Database:
         :raises ConfigurationError: when the URL cannot be used, the database is of a newer program, or ``sealer`` has
             another root key.
         """
-        raise NotImplementedError
+        connections = await Connections.open(url)
+        try:
+            await migrate(connections.writer)
+            await prove_seal(connections, sealer)
+        except BaseException:
+            await connections.close()
+            raise
+        return cls(connections, sealer)
 
     async def close(self) -> None:
         """Close every connection. Closing twice does no harm."""
-        raise NotImplementedError
+        await self._connections.close()
 
     # Resources
 
@@ -57,14 +88,29 @@ class Database:
         :raises InputError: when the path is not of that form.
         :raises Conflict: when the path holds a resource of another kind.
         """
-        raise NotImplementedError
+        resources.check_path(path)
+        sealed = await self._sealer.wrap(content, context=resource_context(path, kind))
+        for _ in range(ATTEMPTS):
+            with suppress(IntegrityError):  # created by someone else meanwhile: replace theirs
+                async with self._connections.writing() as connection:
+                    return await resources.put(
+                        connection, path, sealed, kind=kind, size=len(content), at=_now()
+                    )
+        raise _contended(path)
 
     async def create_resource(self, path: str, content: bytes, *, kind: ResourceKind = "resource") -> bool:
         """Store ``content`` at ``path`` unless something is there; return whether it was stored. Of two at once one wins.
 
         :raises InputError: when the path is not of the form ``<repo>/<type>/<tag>``.
         """
-        raise NotImplementedError
+        resources.check_path(path)
+        sealed = await self._sealer.wrap(content, context=resource_context(path, kind))
+        try:
+            async with self._connections.writing() as connection:
+                await resources.add(connection, path, sealed, kind=kind, size=len(content), at=_now())
+        except IntegrityError:
+            return False
+        return True
 
     async def get_resource(self, path: str) -> bytes:
         """Return the content at ``path``, for the owner's side; releases go through :meth:`release_resource`.
@@ -72,18 +118,22 @@ class Database:
         :raises NotFound: when nothing is there.
         :raises EaaError: when the sealed content was altered or moved.
         """
-        raise NotImplementedError
+        async with self._connections.reading() as connection:
+            row = await resources.fetch(connection, path)
+        return await self._sealer.unwrap(row.sealed, context=resource_context(path, row.kind))
 
     async def list_resources(self, prefix: str = "", kind: ResourceKind | None = None) -> list[ResourceInfo]:
         """Return what is stored under paths that begin with ``prefix``, in order of path, without content."""
-        raise NotImplementedError
+        async with self._connections.reading() as connection:
+            return await resources.listed(connection, prefix, kind)
 
     async def delete_resource(self, path: str) -> None:
         """Delete what is at ``path``.
 
         :raises NotFound: when nothing is there.
         """
-        raise NotImplementedError
+        async with self._connections.writing() as connection:
+            await resources.remove(connection, path)
 
     # Policies
 
@@ -92,32 +142,45 @@ class Database:
 
         :raises InputError: when the name or the text cannot be stored.
         """
-        raise NotImplementedError
+        owner.check_name(name, "policy")
+        owner.check_text(text)
+        async with self._connections.writing() as connection:
+            return await owner.set_policy(connection, kind, name, text, _now())
 
     async def get_policy(self, kind: PolicyKind, name: str) -> PolicyInfo:
         """Return the policy's current version.
 
         :raises NotFound: when there is none.
         """
-        raise NotImplementedError
+        async with self._connections.reading() as connection:
+            found = await owner.policies_in_force(connection, kind, name)
+        if not found:
+            raise owner.no_policy(kind, name)
+        return found[0]
 
     async def list_policies(self, kind: PolicyKind | None = None) -> list[PolicyInfo]:
         """Return the current version of every policy, in order of kind and name."""
-        raise NotImplementedError
+        async with self._connections.reading() as connection:
+            return await owner.policies_in_force(connection, kind)
 
     async def policy_history(self, kind: PolicyKind, name: str) -> list[PolicyInfo]:
         """Return every version there ever was, newest first, also of a policy that was deleted.
 
         :raises NotFound: when there never was one.
         """
-        raise NotImplementedError
+        async with self._connections.reading() as connection:
+            found = await owner.policy_versions_of(connection, kind, name)
+        if not found:
+            raise owner.no_policy(kind, name)
+        return found
 
     async def delete_policy(self, kind: PolicyKind, name: str) -> None:
         """Take the policy out of force; its history stays.
 
         :raises NotFound: when it is not in force.
         """
-        raise NotImplementedError
+        async with self._connections.writing() as connection:
+            await owner.drop_policy(connection, kind, name)
 
     # Reference values
 
@@ -128,22 +191,30 @@ class Database:
 
         :raises InputError: when a name or value cannot be stored.
         """
-        raise NotImplementedError
+        encoded = owner.encoded_values(values)
+        if not encoded:
+            return
+        async with self._connections.writing() as connection:
+            await owner.set_reference_values(connection, encoded, expires_at=expires_at, at=_now())
 
     async def reference_values(self, at: datetime) -> dict[str, Any]:
         """Return the values that count at ``at``: those that do not expire or expire later."""
-        raise NotImplementedError
+        async with self._connections.reading() as connection:
+            found = await owner.reference_values_at(connection, at)
+        return {each.name: each.value for each in found}
 
     async def list_reference_values(self) -> list[ReferenceValueInfo]:
         """Return every value, in order of name, expired ones too."""
-        raise NotImplementedError
+        async with self._connections.reading() as connection:
+            return await owner.reference_values_at(connection, None)
 
     async def delete_reference_value(self, name: str) -> None:
         """Delete one value.
 
         :raises NotFound: when there is none of that name.
         """
-        raise NotImplementedError
+        async with self._connections.writing() as connection:
+            await owner.drop_reference_value(connection, name)
 
     # Attestations
 
@@ -155,7 +226,13 @@ class Database:
         :param expires_at: when the nonce expires; :meth:`purge` forgets that it was spent some time after that.
         :raises NonceReused: when the nonce was spent before.
         """
-        raise NotImplementedError
+        document = json_text(verdict.document, "the verdict's document")
+        stored = None if session is None else await seal_session(self._sealer, session)
+        async with self._connections.writing() as connection:
+            await attestations.spend_nonce(connection, credential_digest(nonce), expires_at)
+            await attestations.add_verdict(connection, verdict, document)
+            if stored is not None:
+                await attestations.add_session(connection, stored)
 
     async def session(self, session_id: bytes, at: datetime) -> SessionRecord:
         """Return the session that this credential opens.
@@ -163,7 +240,12 @@ class Database:
         :raises NotFound: when there is none, or it has expired at ``at``.
         :raises EaaError: when the stored session was altered.
         """
-        raise NotImplementedError
+        digest = credential_digest(session_id)
+        async with self._connections.reading() as connection:
+            stored = await attestations.valid_session(connection, digest, at)
+        if stored is None:
+            raise NotFound("no such session, or it has expired", hint="Attest again to open a new session.")
+        return await open_session(self._sealer, stored, session_id)
 
     async def release_resource(
         self, path: str, *, session_id: bytes | None, verdict_id: str, at: datetime
@@ -178,30 +260,70 @@ class Database:
         :raises NotFound: when there is no such resource.
         :raises EaaError: when the sealed content was altered or moved.
         """
-        raise NotImplementedError
+        session_digest = None if session_id is None else credential_digest(session_id)
+        for _ in range(ATTEMPTS):
+            # Opening may call a remote KMS, and no transaction waits for that. What was opened is therefore compared with
+            # what the transaction finds.
+            sealed, content = await self._opened(path)
+            async with self._connections.writing() as connection:
+                await attestations.require_releasable(connection, verdict_id, session_digest, at)
+                row = await resources.fetch(connection, path)
+                if row.sealed == sealed:
+                    await attestations.add_release(
+                        connection,
+                        path,
+                        resource_version=row.version,
+                        verdict_id=verdict_id,
+                        session_digest=session_digest,
+                        at=at,
+                    )
+                    return content
+        raise _contended(path)
+
+    async def _opened(self, path: str) -> tuple[bytes | None, bytes]:
+        """Return the sealed content at ``path`` and the content; None when there is nothing."""
+        try:
+            async with self._connections.reading() as connection:
+                row = await resources.fetch(connection, path)
+        except NotFound:
+            return None, b""
+        return row.sealed, await self._sealer.unwrap(row.sealed, context=resource_context(path, row.kind))
 
     async def releases(self, *, verdict_id: str | None = None, limit: int = 100) -> list[ReleaseRecord]:
         """Return the latest releases, newest first: all, or those that rest on one verdict."""
-        raise NotImplementedError
+        async with self._connections.reading() as connection:
+            return await attestations.latest_releases(connection, verdict_id, limit)
 
     async def verdict(self, verdict_id: str) -> VerdictRecord:
         """Return one verdict.
 
         :raises NotFound: when there is none of that id.
         """
-        raise NotImplementedError
+        async with self._connections.reading() as connection:
+            return await attestations.one_verdict(connection, verdict_id)
 
     async def list_verdicts(self, limit: int = 100) -> list[VerdictRecord]:
         """Return the latest verdicts, newest first."""
-        raise NotImplementedError
+        async with self._connections.reading() as connection:
+            return await attestations.latest_verdicts(connection, limit)
 
     async def purge(self, at: datetime) -> int:
         """Delete sessions and spent nonces that have expired at ``at``; return how many.
 
         Spent nonces are kept ten minutes longer, so that no request that was under way when its nonce expired can spend it again.
         """
-        raise NotImplementedError
+        async with self._connections.writing() as connection:
+            return await attestations.purge(connection, at)
 
     async def state_version(self) -> int:
         """Return a number that grows with every change of policies or reference values: the key of cached snapshots."""
-        raise NotImplementedError
+        async with self._connections.reading() as connection:
+            return await owner.state_version(connection)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _contended(path: str) -> UnavailableError:
+    return UnavailableError(f"{path!r} is being changed too often just now", hint="Try again.")
