@@ -32,7 +32,7 @@ contracts: setup ## the layers: which package may import which
 	.venv/bin/lint-imports --no-logo
 
 fuzz: setup ## coverage-guided fuzzing of every parser, SECONDS_PER_TARGET each (30)
-	$(PY) scripts/fuzz --seconds $(SECONDS_PER_TARGET)
+	$(PY) scripts/fuzz.py --seconds $(SECONDS_PER_TARGET)
 
 bench: setup ## measure verification against dcap-qvl on real quotes
 	$(PY) scripts/bench

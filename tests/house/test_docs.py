@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The documentation says what is true."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_help_texts_in_the_docs_are_what_the_commands_say() -> None:
+    """Each `$ … --help` block shows that command's help, word for word."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "help_in_docs.py"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+
+
+def test_every_subcommand_is_in_the_reference() -> None:
+    """docs/cli.md shows the help of each subcommand of `eaa` and of the two daemons."""
+    from eaa.cli.main import SUBCOMMANDS
+
+    reference = (ROOT / "docs" / "cli.md").read_text()
+    commands = [f"eaa {name}" for name in SUBCOMMANDS] + ["eaa", "verdictd", "attestation-agent"]
+    assert [command for command in commands if f"$ {command} --help\n" not in reference] == []
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    """Each relative link in a Markdown file names a file that is there."""
+    pages = [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")]
+    dead = [
+        (str(page.relative_to(ROOT)), target)
+        for page in pages
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text())
+        if "://" not in target and not (page.parent / target).exists()
+    ]
+    assert dead == []
+
+
+def test_make_help_lists_every_target_of_the_readme() -> None:
+    """`make` alone explains the targets, the README's two among them."""
+    done = subprocess.run(["make", "-s"], cwd=ROOT, capture_output=True, text=True, check=True)
+    shown = re.findall(r"^  make (\w+)\s+\S", done.stdout, re.MULTILINE)
+    assert {"setup", "demo", "test"} <= set(shown)
+    declared = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert declared is not None
+    assert sorted(shown) == sorted(declared[1].split())
