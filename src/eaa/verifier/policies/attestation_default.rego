@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+# The attestation policy that applies until the owner sets another one: nothing is trusted that no reference value names.
+#
+# input            what the TEE says, after its evidence was authenticated
+# trust_claims     the AR4SI trustworthiness vector: 2..31 affirms, 32..95 warns, 96..127 contraindicates
+# query_reference_value(name)   the owner's reference value; undefined when there is none, so that no rule can hold by it
+package policy
+
+import rego.v1
+
+# 33: executables are loaded that nobody recognises.
+default executables := 33
+
+# 97: the hardware or its firmware is not recognised.
+default hardware := 97
+
+# 36: what the configuration is cannot be told.
+default configuration := 36
+
+trust_claims := {
+	"instance-identity": 0,
+	"configuration": configuration,
+	"executables": executables,
+	"file-system": 0,
+	"hardware": hardware,
+	"runtime-opaque": 0,
+	"storage-opaque": 0,
+	"sourced-data": 0,
+}
+
+# 3 for executables: only approved executables were loaded during boot.
+executables := 3 if tdx_software
+
+executables := 3 if sgx_software
+
+# 2 for hardware: genuine and supported, with every known update.
+hardware := 2 if {
+	tdx_quote
+	up_to_date(input.tdx)
+}
+
+hardware := 2 if {
+	sgx_quote
+	up_to_date(input.sgx)
+}
+
+# 2 for configuration: known and approved.
+configuration := 2 if {
+	input.tdx.td_attributes.debug == false
+	input.tdx.td_attributes.septve_disable == true
+	input.tdx.td_attributes.perfmon == false
+}
+
+configuration := 2 if input.sgx.debug == false
+
+up_to_date(tee) if {
+	tee.tcb_status == "UpToDate"
+	tee.collateral_expiration_status == "0"
+}
+
+##### TDX: an Intel quote of a TD, its firmware (mr_td), its virtual hardware and firmware settings (rtmr_0), its boot
+##### loader and kernel (rtmr_1), its command line and initial disk (rtmr_2). rtmr_3 is open to the guest and pins nothing.
+
+tdx_quote if {
+	input.tdx.quote.header.tee_type == "81000000"
+	input.tdx.quote.header.vendor_id == "939a7233f79c4ca9940a0db3957f0607"
+}
+
+tdx_software if {
+	input.tdx.quote.body.mr_td in query_reference_value("mr_td")
+	input.tdx.quote.body.rtmr_0 in query_reference_value("rtmr_0")
+	input.tdx.quote.body.rtmr_1 in query_reference_value("rtmr_1")
+	input.tdx.quote.body.rtmr_2 in query_reference_value("rtmr_2")
+}
+
+##### SGX: exactly this enclave, or any enclave of this signer and product from a minimum SVN on.
+
+sgx_quote if input.sgx.header.vendor_id == "939a7233f79c4ca9940a0db3957f0607"
+
+sgx_software if input.sgx.body.mr_enclave in query_reference_value("mr_enclave")
+
+sgx_software if {
+	not sgx_enclave_is_pinned
+	input.sgx.body.mr_signer in query_reference_value("mr_signer")
+	input.sgx.isv_prod_id in numbers_of("isv_prod_id")
+
+	# Exactly one number is a minimum; with several it would be a guess which one is meant.
+	count(numbers_of("isv_svn")) == 1
+	some minimum in numbers_of("isv_svn")
+	input.sgx.isv_svn >= minimum
+}
+
+# With a reference value for mr_enclave, the signer alone does not do.
+sgx_enclave_is_pinned if count(query_reference_value("mr_enclave")) > 0
+
+# A reference value is a list; its numbers may be written as numbers or as text.
+numbers_of(name) := {to_number(value) | some value in query_reference_value(name)}
