@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Attestation Agent's driver for machines of the simulated chip maker (entry point ``eaa.attesters``, ``simulator``)."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from typing import TYPE_CHECKING, Any, Final
+
+from eaa.rats import ConfigurationError
+from eaa.simulator.faults import combine
+from eaa.simulator.measure import DEFAULT_IMAGE
+from eaa.simulator.mint import DEFAULT_MACHINE, REGISTERS, mint_quote, require_applicable
+from eaa.simulator.vendor import ChipMaker
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["SimulatedAttester"]
+
+_ALL_REGISTERS: Final = tuple(name for names in REGISTERS.values() for name in names)
+_KNOWN: Final = ("vendor", "tee", "image", "machine", "faults", "quote_version", *_ALL_REGISTERS)
+
+
+class SimulatedAttester:
+    """A guest on a simulated machine.
+
+    Settings: ``vendor`` (required: folder of the chip maker, or Verdictd's data folder), ``tee`` (``tdx``, the default, or ``sgx``),
+    ``image`` (words that the guest is made of), registers such as ``mr_td`` in hex (they go before the image), ``machine``
+    (a name), ``faults`` (names, as a list or separated by commas), ``quote_version``.
+    """
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        """Load the chip maker and set the machine up.
+
+        :raises ConfigurationError: when a setting is unknown, missing or cannot be used.
+        """
+        unknown = sorted(set(settings) - set(_KNOWN))
+        if unknown:
+            raise ConfigurationError(
+                f"the simulated attester has no setting {unknown[0]!r}", hint=f"It has: {', '.join(_KNOWN)}."
+            )
+        self._tee = _text(settings, "tee", "tdx")
+        names = settings.get("faults", ())
+        names = names.split(",") if isinstance(names, str) else names
+        if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+            raise ConfigurationError("faults is not a list of names")
+        faults = require_applicable(combine(name.strip() for name in names if name.strip()), self._tee)
+        elsewhere = [fault.name for fault in faults.faults if not fault.in_evidence]
+        if elsewhere:
+            raise ConfigurationError(
+                f"an attester cannot have the fault {elsewhere[0]}, which is in the collateral",
+                hint="`eaa sim` mints evidence together with such collateral.",
+            )
+        vendor = _text(settings, "vendor", "")
+        if not vendor:
+            raise ConfigurationError(
+                "the simulated attester needs the setting vendor",
+                hint="Name the folder of a chip maker, or the data folder of a Verdictd that runs with --simulator.",
+            )
+        self._image = _text(settings, "image", DEFAULT_IMAGE)
+        self._registers = {name: _register(settings, name) for name in _ALL_REGISTERS if name in settings}
+        self._version = _version(settings)
+        self._machine = ChipMaker.load(vendor).machine(
+            _text(settings, "machine", DEFAULT_MACHINE), faults=faults.names
+        )
+        # What cannot be minted shall come to light now and not at the first challenge.
+        self._quote(bytes(64))
+
+    @property
+    def tee(self) -> str:
+        """``tdx`` or ``sgx``."""
+        return self._tee
+
+    async def collect(self, report_data: bytes) -> dict[str, Any]:
+        """Return a quote for up to 64 bytes of report data, as evidence JSON of the CoCo guest components.
+
+        :raises ConfigurationError: when there are more bytes.
+        """
+        quote = b64encode(self._quote(report_data)).decode()
+        return {"cc_eventlog": None, "quote": quote} if self._tee == "tdx" else {"quote": quote}
+
+    def _quote(self, report_data: bytes) -> bytes:
+        return mint_quote(
+            self._machine,
+            self._tee,
+            report_data,
+            image=self._image,
+            registers=self._registers,
+            version=self._version,
+        )
+
+
+def _text(settings: Mapping[str, Any], name: str, default: str) -> str:
+    value = settings.get(name, default)
+    if hasattr(value, "__fspath__"):
+        value = str(value)
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{name} is a {type(value).__name__}, expected text")
+    return value
+
+
+def _register(settings: Mapping[str, Any], name: str) -> bytes:
+    try:
+        return bytes.fromhex(_text(settings, name, ""))
+    except ValueError as error:
+        raise ConfigurationError(f"{name} is not hex") from error
+
+
+def _version(settings: Mapping[str, Any]) -> int | None:
+    value = settings.get("quote_version")
+    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+        return value
+    if isinstance(value, str) and value.isdecimal():
+        return int(value[:4])
+    raise ConfigurationError("quote_version is not a number")
