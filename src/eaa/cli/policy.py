@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``eaa policy``: the Rego policies that appraise claims and decide on releases."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from eaa.cli._admin_client import admin_options
+from eaa.cli._options import InputFile, echo_json, json_option
+from eaa.cli._tables import print_table
+from eaa.rats import PolicyError
+
+if TYPE_CHECKING:
+    from eaa.cli._admin_client import AdminClient
+
+__all__ = ["policy"]
+
+_KIND: Final = click.Choice(["attestation", "resource"])
+_DEFAULT_NAME: Final = {"attestation": "default_cpu", "resource": "resource-policy"}
+_FILE: Final = InputFile(1 << 20)
+
+
+def _name_option(command: Any) -> Any:
+    return click.option(
+        "--name", help="Name of the policy; by default the one in force: default_cpu, resource-policy."
+    )(command)
+
+
+@click.group()
+def policy() -> None:
+    r"""Set, show and check policies.
+
+    An attestation policy turns claims into a trustworthiness vector (rule trust_claims); a resource policy decides who may have
+    which resource (rule allow). Both are Rego, package policy. A text that does not parse is refused and changes nothing.
+
+    \b
+    Examples:
+      eaa policy check resource release.rego
+      eaa policy set resource release.rego --data ./data
+      eaa policy show attestation --data ./data
+    """
+
+
+@policy.command("set")
+@click.argument("kind", type=_KIND)
+@click.argument("text", metavar="FILE", type=_FILE)
+@_name_option
+@admin_options
+@json_option
+def set_(client: AdminClient, kind: str, text: bytes, name: str | None, *, as_json: bool) -> None:
+    """Put the policy in FILE into force."""
+    stored = client.put(f"/eaa/v0/policies/{kind}/{name or _DEFAULT_NAME[kind]}", {"text": _decoded(text)})
+    if as_json:
+        echo_json(stored)
+    else:
+        click.echo(
+            f"{stored['kind']} policy {stored['name']}: version {stored['version']}, SHA-384 {stored['digest'][:16]}…"
+        )
+
+
+@policy.command()
+@click.argument("kind", type=_KIND)
+@_name_option
+@admin_options
+@json_option
+def show(client: AdminClient, kind: str, name: str | None, *, as_json: bool) -> None:
+    """Show the text of the policy in force."""
+    stored = client.get(f"/eaa/v0/policies/{kind}/{name or _DEFAULT_NAME[kind]}")
+    if as_json:
+        echo_json(stored)
+    else:
+        click.echo(stored["text"], nl=not stored["text"].endswith("\n"))
+
+
+@policy.command("list")
+@admin_options
+@json_option
+def list_(client: AdminClient, *, as_json: bool) -> None:
+    """List the policies."""
+    listed = client.get("/eaa/v0/policies")
+    if as_json:
+        echo_json(listed)
+    else:
+        columns = ("kind", "name", "version", "digest", "updated_at")
+        print_table(listed["policies"], columns, empty="There is no policy: everything is denied.")
+
+
+@policy.command()
+@click.argument("kind", type=_KIND)
+@_name_option
+@admin_options
+@json_option
+def delete(client: AdminClient, kind: str, name: str | None, *, as_json: bool) -> None:
+    """Take a policy out of force. What depended on it is denied from then on."""
+    chosen = name or _DEFAULT_NAME[kind]
+    client.delete(f"/eaa/v0/policies/{kind}/{chosen}")
+    if as_json:
+        echo_json({"deleted": {"kind": kind, "name": chosen}})
+    else:
+        click.echo(f"deleted {kind} policy {chosen}; what depended on it is denied now")
+
+
+@policy.command()
+@click.argument("kind", type=_KIND)
+@click.argument("text", metavar="FILE", type=_FILE)
+@json_option
+def check(kind: str, text: bytes, *, as_json: bool) -> None:
+    """Check the policy in FILE without a server; nothing is stored."""
+    import asyncio  # noqa: PLC0415 - --help needs none of it
+
+    from eaa.verifier.policy import PolicyEngine, policy_digest  # noqa: PLC0415
+
+    decoded = _decoded(text)
+
+    async def validate() -> None:
+        async with PolicyEngine(processes=1) as engine:
+            await engine.validate(decoded, kind)
+
+    asyncio.run(validate())
+    if as_json:
+        echo_json({"valid": True, "kind": kind, "digest": policy_digest(decoded)})
+    else:
+        click.echo(f"a valid {kind} policy, SHA-384 {policy_digest(decoded)[:16]}…")
+
+
+def _decoded(text: bytes) -> str:
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        raise PolicyError("the policy is not UTF-8 text") from None

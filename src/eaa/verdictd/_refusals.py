@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a refused client is told: one description of an error, rendered in the KBS protocol's words or in EAA's.
+
+Guests see which checks failed, and for the checks of the hardware what was expected and found. What the owner expects of the
+software (reference values, policies) is the owner's; of those checks guests see the id and the remedy only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from starlette.responses import JSONResponse
+
+from eaa.kbs import ErrorInformation
+from eaa.rats import (
+    AccessDenied,
+    EaaError,
+    EvidenceError,
+    EvidenceRejected,
+    InputError,
+    NotFound,
+    PolicyError,
+    Stage,
+    UnavailableError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from eaa.rats import Check
+
+__all__ = [
+    "AttestationRefused",
+    "ReleaseDenied",
+    "TooLarge",
+    "check_lines",
+    "eaa_refusal",
+    "guest_view",
+    "kbs_refusal",
+]
+
+MAX_TEXT: Final = 200
+"""Characters of one ``expected`` or ``found``; evidence is a stranger's, and so is its text."""
+_HARDWARE: Final = (Stage.AUTHENTICITY, Stage.BINDING, Stage.POSTURE)
+
+
+class TooLarge(InputError):
+    """The request is larger than this server reads."""
+
+    code = "request.too-large"
+    http_status = 413
+
+
+class AttestationRefused(EaaError):
+    """Evidence was not accepted. ``verdict`` names the recorded verdict, ``checks`` are those that failed, as guests see them."""
+
+    code = "attestation.refused"
+    http_status = 401
+
+    def __init__(self, message: str, *, verdict: str, checks: Iterable[dict[str, str]]) -> None:
+        super().__init__(message)
+        self.verdict = verdict
+        self.checks = tuple(checks)
+
+
+class ReleaseDenied(AccessDenied):
+    """The owner's policy does not release this resource on this verdict."""
+
+    code = "release.denied"
+
+    def __init__(self, *, verdict: str, checks: Iterable[dict[str, str]]) -> None:
+        super().__init__(
+            "Access denied by policy",
+            check="policy.resource",
+            hint="Ask the owner of the resource; the verdict names what kept this TEE from it.",
+        )
+        self.verdict = verdict
+        self.checks = tuple(checks)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An error as a client may see it."""
+
+    status: int
+    variant: str
+    code: str
+    message: str
+    hint: str = ""
+    check: str = ""
+    verdict: str = ""
+    checks: tuple[dict[str, str], ...] = field(default=())
+
+    @property
+    def detail(self) -> str:
+        """Everything in one text, for clients that show nothing else."""
+        parts = [self.message]
+        if self.check and not any(each["id"] == self.check for each in self.checks):
+            parts.append(f"check {self.check}")
+        parts += check_lines(self.checks)
+        if self.hint:
+            parts.append(self.hint)
+        if self.verdict:
+            parts.append(f"verdict {self.verdict}")
+        return "; ".join(part.rstrip(".;") for part in parts)
+
+
+def guest_view(checks: Iterable[Check]) -> tuple[dict[str, str], ...]:
+    """Return the checks as a guest may see them."""
+    seen = []
+    for check in checks:
+        view = {"id": check.id, "title": check.rule.title, "remedy": check.rule.remedy}
+        if check.rule.stage in _HARDWARE:
+            view |= {"expected": _short(check.expected), "found": _short(check.found)}
+        seen.append(view)
+    return tuple(seen)
+
+
+def check_lines(checks: Iterable[dict[str, str]]) -> list[str]:
+    """Return one line per check: its id, and what a guest may know about it."""
+    lines = []
+    for check in checks:
+        line = f"check {check['id']}"
+        if check.get("expected") or check.get("found"):
+            line += (
+                f": expected {check.get('expected') or 'nothing'}, found {check.get('found') or 'nothing'}"
+            )
+        if check.get("remedy"):
+            line += f" ({check['remedy'].rstrip('.')})"
+        lines.append(line)
+    return lines
+
+
+def kbs_refusal(
+    error: EaaError, request_id: str, *, variant: str = "HTTPFailed", guest: bool = True
+) -> JSONResponse:
+    """Return ``error`` as the KBS protocol's ErrorInformation.
+
+    Guests know 401 (attest again, or show the detail) and 404 only; administrators get the true status.
+
+    :param variant: the protocol's kind of error, unless the error itself tells.
+    """
+    refusal = _describe(error, variant)
+    if guest and refusal.status not in (404, 413) and refusal.status < 500:
+        refusal = replace(refusal, status=401)
+    body = ErrorInformation.of(refusal.variant, f"{refusal.detail}; request {request_id}").model_dump()
+    body["request_id"] = request_id
+    if refusal.verdict:
+        body["verdict"] = refusal.verdict
+    if refusal.checks:
+        body["checks"] = list(refusal.checks)
+    return _response(refusal, body)
+
+
+def eaa_refusal(error: EaaError, request_id: str) -> JSONResponse:
+    """Return ``error`` in the form of EAA's own interface."""
+    refusal = _describe(error, "")
+    body: dict[str, Any] = {"code": refusal.code, "message": refusal.message, "request_id": request_id}
+    body |= {name: value for name, value in (("hint", refusal.hint), ("check", refusal.check)) if value}
+    return _response(refusal, {"error": body})
+
+
+def _response(refusal: Refusal, body: dict[str, Any]) -> JSONResponse:
+    headers = {"www-authenticate": "Bearer"} if refusal.variant == "AdminAuthAccess" else {}
+    if refusal.status == 413:
+        headers["connection"] = "close"
+    return JSONResponse(body, refusal.status, headers)
+
+
+def _describe(error: EaaError, variant: str) -> Refusal:
+    refusal = Refusal(
+        error.http_status,
+        _variant(error, variant),
+        error.code,
+        str(error),
+        error.hint,
+        str(getattr(error, "check", "")),
+        str(getattr(error, "verdict", "")),
+        tuple(getattr(error, "checks", ())),
+    )
+    if isinstance(error, EvidenceRejected):
+        return replace(refusal, checks=guest_view(error.appraisal.failing))
+    return replace(refusal, status=401) if refusal.variant == "AdminAuthAccess" else refusal
+
+
+def _variant(error: EaaError, otherwise: str) -> str:
+    match error:
+        case ReleaseDenied():
+            return "PolicyDeny"
+        case AccessDenied() if error.check.startswith("admin."):
+            return "AdminAuthAccess"
+        case AttestationRefused() | EvidenceError() | EvidenceRejected():
+            return "AttestationError"
+        case PolicyError():
+            return "ParsePolicyError"
+        case NotFound():
+            return "PluginInternalError" if otherwise == "HTTPFailed" else otherwise
+        case TooLarge() | UnavailableError():
+            return "HTTPFailed"
+    return otherwise
+
+
+def _short(text: str) -> str:
+    clean = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return clean if len(clean) <= MAX_TEXT else f"{clean[: MAX_TEXT - 1]}…"
