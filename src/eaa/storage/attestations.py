@@ -11,6 +11,7 @@ from sqlalchemy import delete, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from eaa.rats import AccessDenied, NotFound
+from eaa.storage import resources
 from eaa.storage.records import NonceReused, ReleaseRecord, VerdictRecord
 from eaa.storage.schema import nonces, releases, sessions, verdicts
 from eaa.storage.sealing import StoredSession
@@ -18,19 +19,16 @@ from eaa.storage.sealing import StoredSession
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from sqlalchemy import Row
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy import Connection, Row
 
 __all__ = [
-    "add_release",
-    "add_session",
-    "add_verdict",
     "latest_releases",
     "latest_verdicts",
     "one_verdict",
     "purge",
-    "require_releasable",
-    "spend_nonce",
+    "record",
+    "releasable",
+    "release",
     "valid_session",
 ]
 
@@ -38,20 +36,24 @@ NONCE_GRACE: Final = timedelta(minutes=10)
 """How long a spent nonce is remembered after its expiry: longer than any request that found it unexpired can still run."""
 
 
-async def spend_nonce(connection: AsyncConnection, digest: bytes, expires_at: datetime) -> None:
-    """Note that the nonce is spent.
+def record(
+    connection: Connection,
+    *,
+    nonce_digest: bytes,
+    nonce_expires_at: datetime,
+    verdict: VerdictRecord,
+    document: str,
+    session: StoredSession | None,
+) -> None:
+    """Spend the nonce and insert the verdict, its document given as JSON text, and the session if there is one.
 
-    :raises NonceReused: when it was before; the transaction can then only roll back.
+    :raises NonceReused: when the nonce was spent before; the transaction can then only roll back.
     """
     try:
-        await connection.execute(insert(nonces).values(digest=digest, expires_at=expires_at))
+        connection.execute(insert(nonces).values(digest=nonce_digest, expires_at=nonce_expires_at))
     except IntegrityError:
         raise NonceReused from None
-
-
-async def add_verdict(connection: AsyncConnection, verdict: VerdictRecord, document: str) -> None:
-    """Insert a verdict; ``document`` is its document as JSON text."""
-    await connection.execute(
+    connection.execute(
         insert(verdicts).values(
             id=verdict.id,
             at=verdict.at,
@@ -62,38 +64,81 @@ async def add_verdict(connection: AsyncConnection, verdict: VerdictRecord, docum
             request_id=verdict.request_id,
         )
     )
+    if session is not None:
+        connection.execute(insert(sessions).values(session._asdict()))
 
 
-async def add_session(connection: AsyncConnection, stored: StoredSession) -> None:
-    """Insert a session."""
-    await connection.execute(insert(sessions).values(stored._asdict()))
-
-
-async def valid_session(connection: AsyncConnection, digest: bytes, at: datetime) -> StoredSession | None:
+def valid_session(connection: Connection, digest: bytes, at: datetime) -> StoredSession | None:
     """Return the session, or None when there is none or it has expired at ``at``."""
     c = sessions.c
     statement = select(c.digest, c.verdict_id, c.sealed, c.expires_at)
-    row = (await connection.execute(statement.where(c.digest == digest, c.expires_at > at))).one_or_none()
+    row = connection.execute(statement.where(c.digest == digest, c.expires_at > at)).one_or_none()
     return None if row is None else StoredSession(*row)
 
 
-async def require_releasable(
-    connection: AsyncConnection, verdict_id: str, session_digest: bytes | None, at: datetime
-) -> None:
-    """Return if something may be released on this verdict, in this session, at ``at``.
+def releasable(
+    connection: Connection, path: str, *, verdict_id: str, session_digest: bytes | None, at: datetime
+) -> resources.SealedResource:
+    """Return what may be released from ``path`` on this verdict, in this session if it is given, at ``at``.
+
+    :raises AccessDenied: when the verdict or the session does not allow it.
+    :raises NotFound: when nothing is at ``path``.
+    """
+    require_verdict(connection, verdict_id)
+    if session_digest is not None:
+        require_session(connection, session_digest, verdict_id, at)
+    return resources.fetch(connection, path)
+
+
+def release(
+    connection: Connection,
+    path: str,
+    sealed: bytes,
+    *,
+    verdict_id: str,
+    session_digest: bytes | None,
+    at: datetime,
+) -> bool:
+    """Record that ``sealed`` leaves; return False, having done nothing, when ``path`` now holds something else.
+
+    :raises AccessDenied: as :func:`releasable` does.
+    :raises NotFound: as :func:`releasable` does.
+    """
+    row = releasable(connection, path, verdict_id=verdict_id, session_digest=session_digest, at=at)
+    if row.sealed != sealed:
+        return False
+    connection.execute(
+        insert(releases).values(
+            at=at,
+            path=path,
+            resource_version=row.version,
+            verdict_id=verdict_id,
+            session_digest=session_digest,
+        )
+    )
+    return True
+
+
+def require_verdict(connection: Connection, verdict_id: str) -> None:
+    """Return if the verdict is there and accepts.
 
     :raises AccessDenied: otherwise.
     """
-    accepted = await connection.scalar(select(verdicts.c.accepted).where(verdicts.c.id == verdict_id))
+    accepted = connection.scalar(select(verdicts.c.accepted).where(verdicts.c.id == verdict_id))
     if accepted is not True:
         raise AccessDenied(
             "nothing is released without a recorded verdict that accepts the evidence",
             check="release.verdict",
             hint="Attest again; `eaa explain` shows why evidence was rejected.",
         )
-    if session_digest is None:
-        return
-    session = await valid_session(connection, session_digest, at)
+
+
+def require_session(connection: Connection, digest: bytes, verdict_id: str, at: datetime) -> None:
+    """Return if the session is valid at ``at`` and rests on this verdict.
+
+    :raises AccessDenied: otherwise.
+    """
+    session = valid_session(connection, digest, at)
     if session is None or session.verdict_id != verdict_id:
         raise AccessDenied(
             "the session has expired or does not belong to this verdict",
@@ -102,30 +147,7 @@ async def require_releasable(
         )
 
 
-async def add_release(
-    connection: AsyncConnection,
-    path: str,
-    *,
-    resource_version: int,
-    verdict_id: str,
-    session_digest: bytes | None,
-    at: datetime,
-) -> None:
-    """Insert the record of a release."""
-    await connection.execute(
-        insert(releases).values(
-            at=at,
-            path=path,
-            resource_version=resource_version,
-            verdict_id=verdict_id,
-            session_digest=session_digest,
-        )
-    )
-
-
-async def latest_releases(
-    connection: AsyncConnection, verdict_id: str | None, limit: int
-) -> list[ReleaseRecord]:
+def latest_releases(connection: Connection, verdict_id: str | None, limit: int) -> list[ReleaseRecord]:
     """Return releases, newest first."""
     c = releases.c
     statement = (
@@ -133,7 +155,7 @@ async def latest_releases(
     )
     if verdict_id is not None:
         statement = statement.where(c.verdict_id == verdict_id)
-    rows = (await connection.execute(statement)).all()
+    rows = connection.execute(statement).all()
     return [ReleaseRecord(row.id, row.at, row.path, row.resource_version, row.verdict_id) for row in rows]
 
 
@@ -149,25 +171,25 @@ def _verdict(row: Row[Any]) -> VerdictRecord:
     )
 
 
-async def one_verdict(connection: AsyncConnection, verdict_id: str) -> VerdictRecord:
+def one_verdict(connection: Connection, verdict_id: str) -> VerdictRecord:
     """Return one verdict.
 
     :raises NotFound: when there is none of that id.
     """
-    row = (await connection.execute(select(verdicts).where(verdicts.c.id == verdict_id))).one_or_none()
+    row = connection.execute(select(verdicts).where(verdicts.c.id == verdict_id)).one_or_none()
     if row is None:
         raise NotFound(f"no verdict {verdict_id[:200]!r}", hint="Ask for an id that an attestation returned.")
     return _verdict(row)
 
 
-async def latest_verdicts(connection: AsyncConnection, limit: int) -> list[VerdictRecord]:
+def latest_verdicts(connection: Connection, limit: int) -> list[VerdictRecord]:
     """Return verdicts, newest first."""
     statement = select(verdicts).order_by(verdicts.c.at.desc(), verdicts.c.id.desc()).limit(limit)
-    return [_verdict(row) for row in (await connection.execute(statement)).all()]
+    return [_verdict(row) for row in connection.execute(statement).all()]
 
 
-async def purge(connection: AsyncConnection, at: datetime) -> int:
+def purge(connection: Connection, at: datetime) -> int:
     """Delete expired sessions and nonces; return how many."""
-    gone = await connection.execute(delete(sessions).where(sessions.c.expires_at <= at))
-    spent = await connection.execute(delete(nonces).where(nonces.c.expires_at <= at - NONCE_GRACE))
+    gone = connection.execute(delete(sessions).where(sessions.c.expires_at <= at))
+    spent = connection.execute(delete(nonces).where(nonces.c.expires_at <= at - NONCE_GRACE))
     return gone.rowcount + spent.rowcount

@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from eaa.rats import NotFound, UnavailableError
 from eaa.storage import attestations, owner, resources
-from eaa.storage.connections import Connections
+from eaa.storage.connections import open_connections
 from eaa.storage.migrate import migrate
 from eaa.storage.sealing import (
     credential_digest,
@@ -25,6 +25,7 @@ from eaa.storage.sealing import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from eaa.storage.connections import Connections
     from eaa.storage.records import (
         PolicyInfo,
         PolicyKind,
@@ -64,9 +65,9 @@ class Database:
         :raises ConfigurationError: when the URL cannot be used, the database is of a newer program, or ``sealer`` has
             another root key.
         """
-        connections = await Connections.open(url)
+        connections = await open_connections(url)
         try:
-            await migrate(connections.writer)
+            await migrate(connections, url)
             await prove_seal(connections, sealer)
         except BaseException:
             await connections.close()
@@ -92,10 +93,9 @@ class Database:
         sealed = await self._sealer.wrap(content, context=resource_context(path, kind))
         for _ in range(ATTEMPTS):
             with suppress(IntegrityError):  # created by someone else meanwhile: replace theirs
-                async with self._connections.writing() as connection:
-                    return await resources.put(
-                        connection, path, sealed, kind=kind, size=len(content), at=_now()
-                    )
+                return await self._connections.write(
+                    resources.put, path, sealed, kind=kind, size=len(content), at=_now()
+                )
         raise _contended(path)
 
     async def create_resource(self, path: str, content: bytes, *, kind: ResourceKind = "resource") -> bool:
@@ -106,8 +106,9 @@ class Database:
         resources.check_path(path)
         sealed = await self._sealer.wrap(content, context=resource_context(path, kind))
         try:
-            async with self._connections.writing() as connection:
-                await resources.add(connection, path, sealed, kind=kind, size=len(content), at=_now())
+            await self._connections.write(
+                resources.add, path, sealed, kind=kind, size=len(content), at=_now()
+            )
         except IntegrityError:
             return False
         return True
@@ -118,22 +119,19 @@ class Database:
         :raises NotFound: when nothing is there.
         :raises EaaError: when the sealed content was altered or moved.
         """
-        async with self._connections.reading() as connection:
-            row = await resources.fetch(connection, path)
+        row = await self._connections.read(resources.fetch, path)
         return await self._sealer.unwrap(row.sealed, context=resource_context(path, row.kind))
 
     async def list_resources(self, prefix: str = "", kind: ResourceKind | None = None) -> list[ResourceInfo]:
         """Return what is stored under paths that begin with ``prefix``, in order of path, without content."""
-        async with self._connections.reading() as connection:
-            return await resources.listed(connection, prefix, kind)
+        return await self._connections.read(resources.listed, prefix, kind)
 
     async def delete_resource(self, path: str) -> None:
         """Delete what is at ``path``.
 
         :raises NotFound: when nothing is there.
         """
-        async with self._connections.writing() as connection:
-            await resources.remove(connection, path)
+        await self._connections.write(resources.remove, path)
 
     # Policies
 
@@ -144,32 +142,28 @@ class Database:
         """
         owner.check_name(name, "policy")
         owner.check_text(text)
-        async with self._connections.writing() as connection:
-            return await owner.set_policy(connection, kind, name, text, _now())
+        return await self._connections.write(owner.set_policy, kind, name, text, _now())
 
     async def get_policy(self, kind: PolicyKind, name: str) -> PolicyInfo:
         """Return the policy's current version.
 
         :raises NotFound: when there is none.
         """
-        async with self._connections.reading() as connection:
-            found = await owner.policies_in_force(connection, kind, name)
+        found = await self._connections.read(owner.policies_in_force, kind, name)
         if not found:
             raise owner.no_policy(kind, name)
         return found[0]
 
     async def list_policies(self, kind: PolicyKind | None = None) -> list[PolicyInfo]:
         """Return the current version of every policy, in order of kind and name."""
-        async with self._connections.reading() as connection:
-            return await owner.policies_in_force(connection, kind)
+        return await self._connections.read(owner.policies_in_force, kind)
 
     async def policy_history(self, kind: PolicyKind, name: str) -> list[PolicyInfo]:
         """Return every version there ever was, newest first, also of a policy that was deleted.
 
         :raises NotFound: when there never was one.
         """
-        async with self._connections.reading() as connection:
-            found = await owner.policy_versions_of(connection, kind, name)
+        found = await self._connections.read(owner.policy_versions_of, kind, name)
         if not found:
             raise owner.no_policy(kind, name)
         return found
@@ -179,8 +173,7 @@ class Database:
 
         :raises NotFound: when it is not in force.
         """
-        async with self._connections.writing() as connection:
-            await owner.drop_policy(connection, kind, name)
+        await self._connections.write(owner.drop_policy, kind, name)
 
     # Reference values
 
@@ -194,27 +187,23 @@ class Database:
         encoded = owner.encoded_values(values)
         if not encoded:
             return
-        async with self._connections.writing() as connection:
-            await owner.set_reference_values(connection, encoded, expires_at=expires_at, at=_now())
+        await self._connections.write(owner.set_reference_values, encoded, expires_at=expires_at, at=_now())
 
     async def reference_values(self, at: datetime) -> dict[str, Any]:
         """Return the values that count at ``at``: those that do not expire or expire later."""
-        async with self._connections.reading() as connection:
-            found = await owner.reference_values_at(connection, at)
+        found = await self._connections.read(owner.reference_values_at, at)
         return {each.name: each.value for each in found}
 
     async def list_reference_values(self) -> list[ReferenceValueInfo]:
         """Return every value, in order of name, expired ones too."""
-        async with self._connections.reading() as connection:
-            return await owner.reference_values_at(connection, None)
+        return await self._connections.read(owner.reference_values_at, None)
 
     async def delete_reference_value(self, name: str) -> None:
         """Delete one value.
 
         :raises NotFound: when there is none of that name.
         """
-        async with self._connections.writing() as connection:
-            await owner.drop_reference_value(connection, name)
+        await self._connections.write(owner.drop_reference_value, name)
 
     # Attestations
 
@@ -228,11 +217,14 @@ class Database:
         """
         document = json_text(verdict.document, "the verdict's document")
         stored = None if session is None else await seal_session(self._sealer, session)
-        async with self._connections.writing() as connection:
-            await attestations.spend_nonce(connection, credential_digest(nonce), expires_at)
-            await attestations.add_verdict(connection, verdict, document)
-            if stored is not None:
-                await attestations.add_session(connection, stored)
+        await self._connections.write(
+            attestations.record,
+            nonce_digest=credential_digest(nonce),
+            nonce_expires_at=expires_at,
+            verdict=verdict,
+            document=document,
+            session=stored,
+        )
 
     async def session(self, session_id: bytes, at: datetime) -> SessionRecord:
         """Return the session that this credential opens.
@@ -241,8 +233,7 @@ class Database:
         :raises EaaError: when the stored session was altered.
         """
         digest = credential_digest(session_id)
-        async with self._connections.reading() as connection:
-            stored = await attestations.valid_session(connection, digest, at)
+        stored = await self._connections.read(attestations.valid_session, digest, at)
         if stored is None:
             raise NotFound("no such session, or it has expired", hint="Attest again to open a new session.")
         return await open_session(self._sealer, stored, session_id)
@@ -262,63 +253,49 @@ class Database:
         """
         session_digest = None if session_id is None else credential_digest(session_id)
         for _ in range(ATTEMPTS):
-            # Opening may call a remote KMS, and no transaction waits for that. What was opened is therefore compared with
-            # what the transaction finds.
-            sealed, content = await self._opened(path)
-            async with self._connections.writing() as connection:
-                await attestations.require_releasable(connection, verdict_id, session_digest, at)
-                row = await resources.fetch(connection, path)
-                if row.sealed == sealed:
-                    await attestations.add_release(
-                        connection,
-                        path,
-                        resource_version=row.version,
-                        verdict_id=verdict_id,
-                        session_digest=session_digest,
-                        at=at,
-                    )
-                    return content
+            row = await self._connections.read(
+                attestations.releasable, path, verdict_id=verdict_id, session_digest=session_digest, at=at
+            )
+            # Opening may call a remote KMS, and no transaction waits for that: the one that follows makes the same checks
+            # again and makes sure that it is still this content.
+            content = await self._sealer.unwrap(row.sealed, context=resource_context(path, row.kind))
+            released = await self._connections.write(
+                attestations.release,
+                path,
+                row.sealed,
+                verdict_id=verdict_id,
+                session_digest=session_digest,
+                at=at,
+            )
+            if released:
+                return content
         raise _contended(path)
-
-    async def _opened(self, path: str) -> tuple[bytes | None, bytes]:
-        """Return the sealed content at ``path`` and the content; None when there is nothing."""
-        try:
-            async with self._connections.reading() as connection:
-                row = await resources.fetch(connection, path)
-        except NotFound:
-            return None, b""
-        return row.sealed, await self._sealer.unwrap(row.sealed, context=resource_context(path, row.kind))
 
     async def releases(self, *, verdict_id: str | None = None, limit: int = 100) -> list[ReleaseRecord]:
         """Return the latest releases, newest first: all, or those that rest on one verdict."""
-        async with self._connections.reading() as connection:
-            return await attestations.latest_releases(connection, verdict_id, limit)
+        return await self._connections.read(attestations.latest_releases, verdict_id, limit)
 
     async def verdict(self, verdict_id: str) -> VerdictRecord:
         """Return one verdict.
 
         :raises NotFound: when there is none of that id.
         """
-        async with self._connections.reading() as connection:
-            return await attestations.one_verdict(connection, verdict_id)
+        return await self._connections.read(attestations.one_verdict, verdict_id)
 
     async def list_verdicts(self, limit: int = 100) -> list[VerdictRecord]:
         """Return the latest verdicts, newest first."""
-        async with self._connections.reading() as connection:
-            return await attestations.latest_verdicts(connection, limit)
+        return await self._connections.read(attestations.latest_verdicts, limit)
 
     async def purge(self, at: datetime) -> int:
         """Delete sessions and spent nonces that have expired at ``at``; return how many.
 
         Spent nonces are kept ten minutes longer, so that no request that was under way when its nonce expired can spend it again.
         """
-        async with self._connections.writing() as connection:
-            return await attestations.purge(connection, at)
+        return await self._connections.write(attestations.purge, at)
 
     async def state_version(self) -> int:
         """Return a number that grows with every change of policies or reference values: the key of cached snapshots."""
-        async with self._connections.reading() as connection:
-            return await owner.state_version(connection)
+        return await self._connections.read(owner.state_version)
 
 
 def _now() -> datetime:

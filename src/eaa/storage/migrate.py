@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import column, func, inspect, select, table
 
 from eaa.rats import ConfigurationError
-from eaa.storage.connections import write_engine
+from eaa.storage.connections import open_connections
 
 if TYPE_CHECKING:
-    from sqlalchemy import URL, Connection
-    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy import Connection
+
+    from eaa.storage.connections import Connections
 
 __all__ = ["HEAD", "migrate"]
 
@@ -27,16 +28,13 @@ _alembic_is_global: Final = threading.Lock()
 """Alembic keeps its context in module globals: one migration per process at a time."""
 
 
-async def migrate(writer: AsyncEngine) -> None:
-    """Apply the steps that ``writer``'s database lacks, all of them or none.
+async def migrate(connections: Connections, url: str) -> None:
+    """Apply the steps that the database lacks, all of them or none.
 
     :raises ConfigurationError: when the database is of a newer program.
     """
-    async with writer.connect() as connection:
-        current = await connection.run_sync(_current_step)
-    if current == HEAD:
-        return
-    await asyncio.to_thread(_migrate_in_thread, writer.url)
+    if await connections.read(_current_step) != HEAD:
+        await asyncio.to_thread(_migrate_in_thread, url)
 
 
 def _current_step(connection: Connection) -> str | None:
@@ -48,22 +46,17 @@ def _current_step(connection: Connection) -> str | None:
     return step
 
 
-def _migrate_in_thread(url: URL) -> None:
+def _migrate_in_thread(url: str) -> None:
     with _alembic_is_global:
         asyncio.run(_migrate_in_one_transaction(url))
 
 
-async def _migrate_in_one_transaction(url: URL) -> None:
-    engine = write_engine(url)
+async def _migrate_in_one_transaction(url: str) -> None:
+    connections = await open_connections(url)
     try:
-        # On SQLite the transaction holds the write lock from its first statement; a second process waits for it and then
-        # finds nothing left to do.
-        async with engine.begin() as connection:
-            if connection.dialect.name == "postgresql":
-                await connection.execute(select(func.pg_advisory_xact_lock(ADVISORY_LOCK)))
-            await connection.run_sync(_run_steps)
+        await connections.write(_run_steps)
     finally:
-        await engine.dispose()
+        await connections.close()
 
 
 def _run_steps(connection: Connection) -> None:
@@ -72,6 +65,10 @@ def _run_steps(connection: Connection) -> None:
     from alembic.config import Config  # noqa: PLC0415
     from alembic.util import CommandError  # noqa: PLC0415
 
+    # On SQLite the transaction has the write lock from its start. Either way a second process waits here, and then finds
+    # nothing left to do.
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(ADVISORY_LOCK)))
     attributes: dict[str, Any] = {"connection": connection}
     config = Config(attributes=attributes)
     config.set_main_option("script_location", "eaa.storage:migrations")

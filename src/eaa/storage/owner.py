@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from sqlalchemy import Row, Select
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy import Connection, Row, Select
 
 __all__ = [
     "check_name",
@@ -66,19 +65,19 @@ def check_text(text: str) -> None:
         raise InputError("the policy contains a NUL character", hint="Save it as UTF-8 text.")
 
 
-async def lock_state(connection: AsyncConnection) -> None:
+def lock_state(connection: Connection) -> None:
     """Wait for whoever is changing policies or reference values, and keep others waiting until the transaction ends."""
-    await connection.execute(select(state.c.version).where(state.c.id == 1).with_for_update())
+    connection.execute(select(state.c.version).where(state.c.id == 1).with_for_update())
 
 
-async def grow_state(connection: AsyncConnection) -> None:
+def grow_state(connection: Connection) -> None:
     """Count one change."""
-    await connection.execute(update(state).where(state.c.id == 1).values(version=state.c.version + 1))
+    connection.execute(update(state).where(state.c.id == 1).values(version=state.c.version + 1))
 
 
-async def state_version(connection: AsyncConnection) -> int:
+def state_version(connection: Connection) -> int:
     """Return how many changes were counted."""
-    version: int = (await connection.execute(select(state.c.version).where(state.c.id == 1))).scalar_one()
+    version: int = connection.execute(select(state.c.version).where(state.c.id == 1)).scalar_one()
     return version
 
 
@@ -97,35 +96,33 @@ def _info(row: Row[Any]) -> PolicyInfo:
     return PolicyInfo(row.kind, row.name, row.version, row.digest, row.text, row.updated_at)
 
 
-async def set_policy(
-    connection: AsyncConnection, kind: PolicyKind, name: str, text: str, at: datetime
-) -> PolicyInfo:
+def set_policy(connection: Connection, kind: PolicyKind, name: str, text: str, at: datetime) -> PolicyInfo:
     """Put ``text`` in force, as a new version unless it is in force already."""
-    await lock_state(connection)
+    lock_state(connection)
     p, v = policies.c, policy_versions.c
     digest = sha384(text.encode()).hexdigest()
-    current = (await connection.execute(_in_force().where(p.kind == kind, p.name == name))).one_or_none()
+    current = connection.execute(_in_force().where(p.kind == kind, p.name == name)).one_or_none()
     if current is not None and current.digest == digest:
         return _info(current)
-    latest = await connection.scalar(select(func.max(v.version)).where(v.kind == kind, v.name == name))
+    latest = connection.scalar(select(func.max(v.version)).where(v.kind == kind, v.name == name))
     made = PolicyInfo(kind, name, (latest or 0) + 1, digest, text, at)
-    await connection.execute(
+    connection.execute(
         insert(policy_versions).values(
             kind=kind, name=name, version=made.version, digest=digest, text=text, updated_at=at
         )
     )
     if current is None:
-        await connection.execute(insert(policies).values(kind=kind, name=name, version=made.version))
+        connection.execute(insert(policies).values(kind=kind, name=name, version=made.version))
     else:
-        await connection.execute(
+        connection.execute(
             update(policies).where(p.kind == kind, p.name == name).values(version=made.version)
         )
-    await grow_state(connection)
+    grow_state(connection)
     return made
 
 
-async def policies_in_force(
-    connection: AsyncConnection, kind: PolicyKind | None = None, name: str | None = None
+def policies_in_force(
+    connection: Connection, kind: PolicyKind | None = None, name: str | None = None
 ) -> list[PolicyInfo]:
     """Return the current versions, in order of kind and name."""
     statement = _in_force()
@@ -133,27 +130,27 @@ async def policies_in_force(
         statement = statement.where(policies.c.kind == kind)
     if name is not None:
         statement = statement.where(policies.c.name == name)
-    found = [_info(row) for row in (await connection.execute(statement)).all()]
+    found = [_info(row) for row in connection.execute(statement).all()]
     return sorted(found, key=lambda policy: (policy.kind, policy.name))
 
 
-async def policy_versions_of(connection: AsyncConnection, kind: PolicyKind, name: str) -> list[PolicyInfo]:
+def policy_versions_of(connection: Connection, kind: PolicyKind, name: str) -> list[PolicyInfo]:
     """Return all versions, newest first."""
     v = policy_versions.c
     statement = select(policy_versions).where(v.kind == kind, v.name == name).order_by(v.version.desc())
-    return [_info(row) for row in (await connection.execute(statement)).all()]
+    return [_info(row) for row in connection.execute(statement).all()]
 
 
-async def drop_policy(connection: AsyncConnection, kind: PolicyKind, name: str) -> None:
+def drop_policy(connection: Connection, kind: PolicyKind, name: str) -> None:
     """Take the policy out of force.
 
     :raises NotFound: when it is not in force.
     """
-    await lock_state(connection)
+    lock_state(connection)
     statement = delete(policies).where(policies.c.kind == kind, policies.c.name == name)
-    if (await connection.execute(statement)).rowcount == 0:
+    if connection.execute(statement).rowcount == 0:
         raise no_policy(kind, name)
-    await grow_state(connection)
+    grow_state(connection)
 
 
 def no_policy(kind: PolicyKind, name: str) -> NotFound:
@@ -176,47 +173,47 @@ def encoded_values(values: Mapping[str, Any]) -> dict[str, str]:
     return {name: json_text(value, f"reference value {name!r}") for name, value in values.items()}
 
 
-async def set_reference_values(
-    connection: AsyncConnection, values: Mapping[str, str], *, expires_at: datetime | None, at: datetime
+def set_reference_values(
+    connection: Connection, values: Mapping[str, str], *, expires_at: datetime | None, at: datetime
 ) -> None:
     """Set every value, given as JSON text."""
-    await lock_state(connection)
-    await connection.execute(
+    lock_state(connection)
+    connection.execute(
         delete(reference_values).where(reference_values.c.name == bindparam("given")),
         [{"given": name} for name in values],
     )
-    await connection.execute(
+    connection.execute(
         insert(reference_values),
         [
             {"name": name, "value": text, "expires_at": expires_at, "updated_at": at}
             for name, text in values.items()
         ],
     )
-    await grow_state(connection)
+    grow_state(connection)
 
 
-async def reference_values_at(connection: AsyncConnection, at: datetime | None) -> list[ReferenceValueInfo]:
+def reference_values_at(connection: Connection, at: datetime | None) -> list[ReferenceValueInfo]:
     """Return the values that count at ``at``, or all, in order of name."""
     statement = select(reference_values)
     if at is not None:
         expires_at = reference_values.c.expires_at
         statement = statement.where(or_(expires_at.is_(None), expires_at > at))
-    rows = (await connection.execute(statement)).all()
+    rows = connection.execute(statement).all()
     found = [
         ReferenceValueInfo(row.name, json.loads(row.value), row.expires_at, row.updated_at) for row in rows
     ]
     return sorted(found, key=lambda value: value.name)
 
 
-async def drop_reference_value(connection: AsyncConnection, name: str) -> None:
+def drop_reference_value(connection: Connection, name: str) -> None:
     """Delete one value.
 
     :raises NotFound: when there is none of that name.
     """
-    await lock_state(connection)
+    lock_state(connection)
     statement = delete(reference_values).where(reference_values.c.name == name)
-    if (await connection.execute(statement)).rowcount == 0:
+    if connection.execute(statement).rowcount == 0:
         raise NotFound(
             f"no reference value {name[:NAME_LIMIT]!r}", hint="`eaa reference-value list` shows what is set."
         )
-    await grow_state(connection)
+    grow_state(connection)

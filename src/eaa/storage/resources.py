@@ -15,7 +15,8 @@ from eaa.storage.schema import resources
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy import Connection
+
 
 __all__ = ["SealedResource", "add", "check_path", "fetch", "listed", "put", "remove"]
 
@@ -51,33 +52,33 @@ def no_resource(path: str) -> NotFound:
     return NotFound(f"no resource {path[:800]!r}", hint="`eaa resource list` shows what is stored.")
 
 
-async def fetch(connection: AsyncConnection, path: str) -> SealedResource:
+def fetch(connection: Connection, path: str) -> SealedResource:
     """Return the row.
 
     :raises NotFound: when there is none.
     """
     columns = select(resources.c.kind, resources.c.version, resources.c.sealed)
-    row = (await connection.execute(columns.where(resources.c.path == path))).one_or_none()
+    row = connection.execute(columns.where(resources.c.path == path)).one_or_none()
     if row is None:
         raise no_resource(path)
     return SealedResource(row.kind, row.version, row.sealed)
 
 
-async def add(
-    connection: AsyncConnection, path: str, sealed: bytes, *, kind: ResourceKind, size: int, at: datetime
+def add(
+    connection: Connection, path: str, sealed: bytes, *, kind: ResourceKind, size: int, at: datetime
 ) -> ResourceInfo:
     """Insert the row as version 1.
 
     :raises sqlalchemy.exc.IntegrityError: when there is one.
     """
-    await connection.execute(
+    connection.execute(
         insert(resources).values(path=path, kind=kind, version=1, size=size, sealed=sealed, updated_at=at)
     )
     return ResourceInfo(path, kind, 1, size, at)
 
 
-async def put(
-    connection: AsyncConnection, path: str, sealed: bytes, *, kind: ResourceKind, size: int, at: datetime
+def put(
+    connection: Connection, path: str, sealed: bytes, *, kind: ResourceKind, size: int, at: datetime
 ) -> ResourceInfo:
     """Update the row to the next version, or insert it.
 
@@ -85,15 +86,15 @@ async def put(
     :raises sqlalchemy.exc.IntegrityError: when someone else has inserted it meanwhile.
     """
     lock = select(resources.c.kind, resources.c.version).where(resources.c.path == path).with_for_update()
-    row = (await connection.execute(lock)).one_or_none()
+    row = connection.execute(lock).one_or_none()
     if row is None:
-        return await add(connection, path, sealed, kind=kind, size=size, at=at)
+        return add(connection, path, sealed, kind=kind, size=size, at=at)
     if row.kind != kind:
         raise Conflict(
             f"{path!r} holds a {row.kind}, not a {kind}",
             hint="Choose another path, or delete what is there first; images encrypted under a deleted kek stay shut.",
         )
-    await connection.execute(
+    connection.execute(
         update(resources)
         .where(resources.c.path == path)
         .values(version=row.version + 1, size=size, sealed=sealed, updated_at=at)
@@ -101,7 +102,7 @@ async def put(
     return ResourceInfo(path, kind, row.version + 1, size, at)
 
 
-async def listed(connection: AsyncConnection, prefix: str, kind: ResourceKind | None) -> list[ResourceInfo]:
+def listed(connection: Connection, prefix: str, kind: ResourceKind | None) -> list[ResourceInfo]:
     """Return the rows without content, in order of path."""
     c = resources.c
     statement = select(c.path, c.kind, c.version, c.size, c.updated_at)
@@ -109,17 +110,17 @@ async def listed(connection: AsyncConnection, prefix: str, kind: ResourceKind | 
         statement = statement.where(func.substr(c.path, 1, len(prefix)) == prefix)
     if kind is not None:
         statement = statement.where(c.kind == kind)
-    rows = (await connection.execute(statement)).all()
+    rows = connection.execute(statement).all()
     found = [ResourceInfo(row.path, row.kind, row.version, row.size, row.updated_at) for row in rows]
     return sorted(
         found, key=lambda info: info.path
     )  # here, because the order of text differs between databases
 
 
-async def remove(connection: AsyncConnection, path: str) -> None:
+def remove(connection: Connection, path: str) -> None:
     """Delete the row.
 
     :raises NotFound: when there is none.
     """
-    if (await connection.execute(delete(resources).where(resources.c.path == path))).rowcount == 0:
+    if connection.execute(delete(resources).where(resources.c.path == path)).rowcount == 0:
         raise no_resource(path)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -16,6 +17,8 @@ from eaa.storage.schema import microseconds, resources, seal_proof, sessions
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+    from sqlalchemy import Connection
 
     from eaa.storage.connections import Connections
     from eaa.storage.records import ResourceKind, Sealer
@@ -111,15 +114,13 @@ async def prove_seal(connections: Connections, sealer: Sealer) -> None:
     :raises ConfigurationError: when it does not.
     """
     context = context_of(seal_proof.name)
-    sealed = await _read_proof(connections)
+    sealed = await connections.read(_read_proof)
     if sealed is None:
         fresh = await sealer.wrap(PROOF, context=context)
-        try:
-            async with connections.writing() as connection:
-                await connection.execute(insert(seal_proof).values(id=1, sealed=fresh))
-        except IntegrityError:  # another process was first: its proof counts
-            pass
-        sealed = await _read_proof(connections)
+        # When another process was first, its proof counts.
+        with suppress(IntegrityError):
+            await connections.write(_add_proof, fresh)
+        sealed = await connections.read(_read_proof)
         assert sealed is not None
     try:
         proven = await sealer.unwrap(sealed, context=context) == PROOF
@@ -137,9 +138,10 @@ async def prove_seal(connections: Connections, sealer: Sealer) -> None:
         )
 
 
-async def _read_proof(connections: Connections) -> bytes | None:
-    async with connections.reading() as connection:
-        sealed: bytes | None = await connection.scalar(
-            select(seal_proof.c.sealed).where(seal_proof.c.id == 1)
-        )
+def _read_proof(connection: Connection) -> bytes | None:
+    sealed: bytes | None = connection.scalar(select(seal_proof.c.sealed).where(seal_proof.c.id == 1))
     return sealed
+
+
+def _add_proof(connection: Connection, sealed: bytes) -> None:
+    connection.execute(insert(seal_proof).values(id=1, sealed=sealed))
