@@ -20,19 +20,21 @@ from eaa.tee.dcap.collateral import (
 )
 from eaa.tee.dcap.pck import PLATFORM_CA, PROCESSOR_CA
 from eaa.tee.dcap.signed_json import read_signed_object
-from eaa.tee.x509 import Chain, common_name, read_crl
+from eaa.tee.x509 import ChainReader, read_crl
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
     from datetime import datetime
 
     from eaa.rats import Endorsement, TrustAnchor
     from eaa.tee.x509 import Window
 
-__all__ = ["PCK_CAS", "Subject", "anchor_id", "authenticate"]
+__all__ = ["ENCLAVES", "PCK_CAS", "Authenticator", "Subject", "anchor_id", "key_id"]
 
 PCK_CAS: Final = {PLATFORM_CA: "platform", PROCESSOR_CA: "processor"}
 """Intel's two PCK CAs, and what PCS calls them."""
+ENCLAVES: Final = frozenset({"QE", "TD_QE", "QVE"})
+"""The enclaves that Intel publishes identities of: the quoting enclaves of SGX and TDX, the quote verification enclave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,69 +69,73 @@ def key_id(public_key: bytes) -> str:
     return sha256(public_key).hexdigest()[:16]
 
 
-def authenticate(endorsement: Endorsement, anchors: Sequence[TrustAnchor]) -> Subject:
-    """Prove that an endorsement was issued below one of ``anchors``, and return what it is about.
+class Authenticator:
+    """Proves endorsements below ``anchors``. Holds caches only, and is safe to share between threads."""
 
-    :raises EndorsementError: when it is malformed, of an unknown kind, or its signature or chain does not hold.
-    """
-    try:
-        if endorsement.kind == "tcb_info":
-            return _tcb_info(endorsement, anchors)
-        if endorsement.kind == "qe_identity":
-            return _enclave_identity(endorsement, anchors)
-        if endorsement.kind == "pck_crl":
-            return _pck_crl(endorsement, anchors)
-        if endorsement.kind == "root_ca_crl":
-            return _root_crl(endorsement, anchors)
-    except EndorsementError as error:
-        raise EndorsementError(
-            f"{endorsement.kind}: {error}",
-            hint=error.hint or "Name the chip maker's root with --root, or get the collateral again.",
-        ) from error
-    raise EndorsementError(f"no endorsement is called {endorsement.kind!r}")
+    def __init__(self, anchors: Iterable[TrustAnchor]) -> None:
+        self._anchors = tuple(anchors)
+        self._chains = ChainReader(self._anchors, size=64)
+        self._readers = {
+            "tcb_info": self._tcb_info,
+            "qe_identity": self._enclave_identity,
+            "pck_crl": self._pck_crl,
+            "root_ca_crl": self._root_crl,
+        }
 
+    def authenticate(self, endorsement: Endorsement) -> Subject:
+        """Prove that an endorsement was issued below one of the anchors, and return what it is about.
 
-def _tcb_info(endorsement: Endorsement, anchors: Sequence[TrustAnchor]) -> Subject:
-    signed = read_signed_object(endorsement.content, "tcbInfo")
-    tcb_info = parse_tcb_info(signed)
-    signer = read_signing_chain(endorsement.issuer_chain, anchors)
-    require_signature(signed, signer)
-    scope = f"{tcb_info.id.lower()}/{tcb_info.fmspc.hex()}"
-    return _subject("tcb_info", signer.anchor, scope, tcb_info.window, tcb_info.evaluation_number)
+        :raises EndorsementError: when it is malformed, of an unknown kind, or its signature or chain does not hold.
+        """
+        reader = self._readers.get(endorsement.kind)
+        if reader is None:
+            raise EndorsementError(f"no endorsement is called {endorsement.kind!r}")
+        try:
+            return reader(endorsement)
+        except EndorsementError as error:
+            hint = error.hint or "Get it again from where it is published, unchanged, and pin its root."
+            raise EndorsementError(f"{_title(endorsement)}: {error}", hint=hint) from error
 
+    def _tcb_info(self, endorsement: Endorsement) -> Subject:
+        signed = read_signed_object(endorsement.content, "tcbInfo")
+        tcb_info = parse_tcb_info(signed)
+        signer = read_signing_chain(endorsement.issuer_chain, self._chains)
+        require_signature(signed, signer)
+        scope = f"{tcb_info.id.lower()}/{tcb_info.fmspc.hex()}"
+        return _subject("tcb_info", signer.anchor, scope, tcb_info.window, tcb_info.evaluation_number)
 
-def _enclave_identity(endorsement: Endorsement, anchors: Sequence[TrustAnchor]) -> Subject:
-    signed = read_signed_object(endorsement.content, "enclaveIdentity", "qeIdentity")
-    identity = parse_enclave_identity(signed)
-    signer = read_signing_chain(endorsement.issuer_chain, anchors)
-    require_signature(signed, signer)
-    if identity.id not in {"QE", "TD_QE", "QVE"}:
-        raise EndorsementError(f"an identity of {identity.id[:40]!r}; known are QE, TD_QE and QVE")
-    return _subject("qe_identity", signer.anchor, identity.id, identity.window, identity.evaluation_number)
+    def _enclave_identity(self, endorsement: Endorsement) -> Subject:
+        signed = read_signed_object(endorsement.content, "enclaveIdentity", "qeIdentity")
+        identity = parse_enclave_identity(signed)
+        signer = read_signing_chain(endorsement.issuer_chain, self._chains)
+        require_signature(signed, signer)
+        if identity.id not in ENCLAVES:
+            raise EndorsementError(f"an identity of {identity.id[:40]!r}; known are {sorted(ENCLAVES)}")
+        return _subject(
+            "qe_identity", signer.anchor, identity.id, identity.window, identity.evaluation_number
+        )
 
+    def _pck_crl(self, endorsement: Endorsement) -> Subject:
+        chain = self._chains.read(endorsement.issuer_chain)
+        if chain.leaf.name not in PCK_CAS:
+            raise EndorsementError(f"a PCK CRL is issued by {sorted(PCK_CAS)}, not by {chain.leaf.name!r}")
+        crl = read_crl(endorsement.content, chain.leaf)
+        return _subject("pck_crl", chain.anchor, PCK_CAS[chain.leaf.name], crl.window)
 
-def _pck_crl(endorsement: Endorsement, anchors: Sequence[TrustAnchor]) -> Subject:
-    chain = Chain.build(endorsement.issuer_chain, anchors)
-    name = common_name(chain.leaf)
-    if name not in PCK_CAS:
-        raise EndorsementError(f"a PCK CRL is issued by {sorted(PCK_CAS)}, not by {name!r}")
-    crl = read_crl(endorsement.content, chain.leaf)
-    return _subject("pck_crl", chain.anchor, PCK_CAS[name], crl.window)
-
-
-def _root_crl(endorsement: Endorsement, anchors: Sequence[TrustAnchor]) -> Subject:
-    try:
-        crl = x509.load_der_x509_crl(endorsement.content)
-        issued, next_update = crl.last_update_utc, crl.next_update_utc
-        anchor = next((each for each in anchors if _signed_by(crl, each)), None)
-    except Exception as error:  # pyca documents no complete list for hostile CRLs
-        raise EndorsementError(f"the CRL cannot be read: {type(error).__name__}") from error
-    if anchor is None:
-        trusted = "; ".join(each.name for each in anchors) or "none"
-        raise EndorsementError(f"no pinned root signed the CRL (pinned: {trusted})")
-    if next_update is None:
-        raise EndorsementError("the CRL has no nextUpdate, so its age cannot be judged")
-    return Subject("root_ca_crl", anchor_id(anchor), "", issued, next_update)
+    def _root_crl(self, endorsement: Endorsement) -> Subject:
+        # The root's certificate does not come with its CRL; its key is pinned and that is what counts.
+        try:
+            crl = x509.load_der_x509_crl(endorsement.content)
+            issued, next_update = crl.last_update_utc, crl.next_update_utc
+            anchor = next((each for each in self._anchors if _signed_by(crl, each)), None)
+        except Exception as error:  # pyca documents no complete list for hostile CRLs
+            raise EndorsementError(f"the CRL cannot be read: {type(error).__name__}") from error
+        if anchor is None:
+            trusted = "; ".join(each.name for each in self._anchors) or "none"
+            raise EndorsementError(f"no pinned root signed the CRL (pinned: {trusted})")
+        if next_update is None:
+            raise EndorsementError("the CRL has no nextUpdate, so its age cannot be judged")
+        return Subject("root_ca_crl", anchor_id(anchor), "", issued, next_update)
 
 
 def _signed_by(crl: x509.CertificateRevocationList, anchor: TrustAnchor) -> bool:
@@ -139,3 +145,13 @@ def _signed_by(crl: x509.CertificateRevocationList, anchor: TrustAnchor) -> bool
 
 def _subject(kind: str, anchor: TrustAnchor, scope: str, window: Window, number: int = 0) -> Subject:
     return Subject(kind, anchor_id(anchor), scope, window.start, window.end, number)
+
+
+def _title(endorsement: Endorsement) -> str:
+    """Name an endorsement that may be anything, as far as it can be read."""
+    try:
+        signed = read_signed_object(endorsement.content, "tcbInfo", "enclaveIdentity", "qeIdentity")
+    except EndorsementError:
+        return endorsement.kind
+    about = (signed.value.get(name) for name in ("id", "fmspc", "issueDate"))
+    return " ".join([endorsement.kind, *(each[:32] for each in about if isinstance(each, str))])

@@ -21,12 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import uuid4
 
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-from eaa.endorser.authenticity import PCK_CAS, Subject, authenticate, key_id
+from eaa.endorser.authenticity import PCK_CAS, Authenticator, Subject, key_id
 from eaa.rats import ConfigurationError, Endorsement, EndorsementError, Endorsements
 from eaa.tee.dcap.pck import read_pck_extension
-from eaa.tee.x509 import read_certificates
+from eaa.tee.x509 import read_certificate, split_pem
 from eaa.verifier.verifier import INTEL_ROOT
 
 if TYPE_CHECKING:
@@ -116,6 +114,7 @@ class Store:
     ) -> None:
         self._directory = Path(directory)
         self._anchors = tuple(anchors)
+        self._authenticator = Authenticator(self._anchors)
         self._lock = threading.Lock()
         self._state: _State | None = None
 
@@ -137,7 +136,7 @@ class Store:
         :raises EndorsementError: when one of them is not authentic; nothing is stored then.
         :raises ConfigurationError: when the folder cannot be written.
         """
-        proven = [(each, authenticate(each, self._anchors)) for each in endorsements.items]
+        proven = [(each, self._authenticator.authenticate(each)) for each in endorsements.items]
         try:
             with self._lock, self._exclusive():
                 return self._put(proven, force=force)
@@ -342,13 +341,12 @@ def _pck_chain(evidence: Evidence) -> bytes:
 def _platform(pem: bytes) -> Platform | None:
     """Read which platform a PCK chain names, proving nothing; None when it cannot be read."""
     try:
-        certificates = read_certificates(pem)
-        extension = read_pck_extension(certificates[0])
+        certificates = [read_certificate(block) for block in split_pem(pem)]
+        extension = read_pck_extension(certificates[0].x509)
     except EndorsementError:
         return None
     names = [str(each.value) for each in certificates[0].issuer if each.value in PCK_CAS]
-    root = next((each for each in certificates if each.issuer == each.subject), None)
+    root = next((each for each in certificates if each.self_issued), None)
     if root is None or not names:
         return None
-    public_key = root.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return Platform(key_id(public_key), extension.fmspc.hex(), PCK_CAS[names[0]])
+    return Platform(key_id(root.spki), extension.fmspc.hex(), PCK_CAS[names[0]])

@@ -95,12 +95,14 @@ class TrustAnchor:
     """The public key of a chip maker's root, pinned by whoever verifies.
 
     ``public_key`` is the DER SubjectPublicKeyInfo; keys are pinned and not certificates, because a vendor may issue its root
-    certificate again for the same key. ``simulated`` marks a root of a chip maker in software; it shows in every verdict.
+    certificate again for the same key. ``certificates`` may list the SHA-256 of issues known byte for byte, whose self-signature
+    needs no further look. ``simulated`` marks a root of a chip maker in software; it shows in every verdict.
     """
 
     name: str
     public_key: bytes
     simulated: bool = False
+    certificates: frozenset[bytes] = frozenset()
 
     @classmethod
     def from_certificate(cls, certificate: x509.Certificate, *, simulated: bool) -> TrustAnchor:

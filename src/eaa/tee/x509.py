@@ -8,15 +8,18 @@ root key pinned (RFC 5280, section 6.1, cut down to chains without policies or n
 
 from __future__ import annotations
 
-import warnings
+import re
+from binascii import Error as BinasciiError
+from binascii import a2b_base64
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.utils import CryptographyDeprecationWarning
 
 from eaa.rats import EndorsementError, TrustAnchor
 
@@ -26,15 +29,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_CHAIN",
+    "Certificate",
     "Chain",
+    "ChainReader",
     "Crl",
     "CrlIssue",
     "Window",
-    "common_name",
-    "find_anchor",
     "read_certificates",
     "read_crl",
     "revoked_in",
+    "split_pem",
 ]
 
 MAX_CHAIN: Final = 4
@@ -42,9 +46,13 @@ MAX_CHAIN: Final = 4
 MAX_CHAIN_BYTES: Final = 32 * 1024
 MAX_CRL_BYTES: Final = 4 * 1024 * 1024
 _BEGIN: Final = b"-----BEGIN CERTIFICATE-----"
+_PEM: Final = re.compile(rb"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----")
 _KNOWN_CRITICAL: Final = frozenset(
     {x509.ExtensionOID.BASIC_CONSTRAINTS, x509.ExtensionOID.KEY_USAGE}
 )
+
+
+PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,138 +83,169 @@ def _utc(when: datetime) -> str:
     return when.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+class Certificate:
+    """A certificate that pyca could read. What is asked of it again and again is taken out once, when first asked for."""
+
+    def __init__(self, der: bytes) -> None:
+        """Read a DER certificate.
+
+        :raises EndorsementError: when it is malformed or has a key of a kind no chip maker uses.
+        """
+        try:
+            self.x509 = x509.load_der_x509_certificate(der)
+            self.extensions = self.x509.extensions
+            key = self.x509.public_key()
+            names = self.x509.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+        except Exception as error:  # pyca documents no complete list for hostile certificates
+            raise EndorsementError(f"a certificate cannot be read: {type(error).__name__}") from error
+        if not isinstance(key, PublicKey):
+            raise EndorsementError("a certificate has a key of a kind no chip maker uses")
+        self.public_key: PublicKey = key
+        self.name = str(names[0].value) if names else ""
+        """Common name of the subject, or an empty string."""
+        self.fingerprint = sha256(der).digest()
+
+    @cached_property
+    def spki(self) -> bytes:
+        """The key as DER SubjectPublicKeyInfo."""
+        return self.public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+    @cached_property
+    def window(self) -> Window:
+        """When it is valid."""
+        return Window(self.name, self.x509.not_valid_before_utc, self.x509.not_valid_after_utc)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Chain:
     """A chain of certificates, leaf first and root last, whose links, flags and root hold. Dates are in ``window``, not judged."""
 
-    certificates: tuple[x509.Certificate, ...]
+    certificates: tuple[Certificate, ...]
     anchor: TrustAnchor
     window: Window
 
     @property
-    def leaf(self) -> x509.Certificate:
+    def leaf(self) -> Certificate:
         """The certificate that the chain is about."""
         return self.certificates[0]
 
     @property
-    def issuers(self) -> tuple[x509.Certificate, ...]:
-        """Everything above the leaf."""
-        return self.certificates[1:]
+    def issuer(self) -> Certificate:
+        """The certificate that issued the leaf."""
+        return self.certificates[1]
 
-    @classmethod
-    def build(cls, pem: bytes, anchors: Sequence[TrustAnchor]) -> Chain:
-        """Order the certificates of ``pem`` from its first one up to a pinned root and prove every link.
+    @property
+    def root(self) -> Certificate:
+        """The pinned root."""
+        return self.certificates[-1]
+
+    @property
+    def names(self) -> list[str]:
+        """The common names, leaf first."""
+        return [each.name for each in self.certificates]
+
+
+class ChainReader:
+    """Reads chains up to pinned roots. Holds caches only, keyed by content, and is safe to share between threads."""
+
+    def __init__(self, anchors: Sequence[TrustAnchor], *, size: int = 4096) -> None:
+        self._anchors = tuple(anchors)
+        self._known = frozenset[bytes]().union(*(anchor.certificates for anchor in anchors))
+        self._certificate = lru_cache(size)(Certificate)
+        self._issued = lru_cache(size)(_issued)
+        self.read = lru_cache(size)(self._read)
+
+    def _read(self, pem: bytes) -> Chain:
+        """Put the certificates of ``pem`` in order from its first one up to a pinned root, proving every link on the way.
 
         :raises EndorsementError: naming the first link or flag that does not hold.
         """
-        chain = _order(read_certificates(pem))
-        for depth, (subject, issuer) in enumerate(zip(chain, chain[1:], strict=False)):
+        chain = self._climb([self._certificate(der) for der in split_pem(pem)])
+        anchor = self._anchor_of(chain[-1])
+        for depth, issuer in enumerate(chain[1:]):
             _require_issuer(issuer, below=depth)
-            _require_signature(subject, issuer)
-        root = chain[-1]
-        if len(chain) > 1 or root.issuer == root.subject:
-            _require_signature(root, root)
         for certificate in chain:
             _require_known_critical(certificate)
-        anchor = find_anchor(root, anchors)
-        windows = [
-            Window(common_name(each), each.not_valid_before_utc, each.not_valid_after_utc) for each in chain
-        ]
-        return cls(tuple(chain), anchor, Window.intersection(windows))
+        return Chain(tuple(chain), anchor, Window.intersection([each.window for each in chain]))
 
+    def _climb(self, certificates: list[Certificate]) -> list[Certificate]:
+        """Return the certificates from the first one upwards; some platforms deliver them out of order."""
+        chain, rest = certificates[:1], certificates[1:]
+        while rest:
+            above = next((each for each in rest if self._issued(chain[-1], each)), None)
+            if above is None:
+                others = ", ".join(repr(each.name) for each in rest)
+                raise EndorsementError(f"{chain[-1].name!r} is not issued by any of {others}")
+            rest.remove(above)
+            chain.append(above)
+        root = chain[-1]
+        if root.fingerprint not in self._known and not self._issued(root, root):
+            raise EndorsementError(f"the chain ends at {root.name!r}, which is no root")
+        return chain
 
-def find_anchor(root: x509.Certificate, anchors: Sequence[TrustAnchor]) -> TrustAnchor:
-    """Return the anchor that pins the key of ``root``.
-
-    :raises EndorsementError: when none does.
-    """
-    key = root.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    for anchor in anchors:
-        if anchor.public_key == key:
-            return anchor
-    trusted = "; ".join(anchor.name for anchor in anchors) or "none"
-    raise EndorsementError(
-        f"the root {root.subject.rfc4514_string()!r} has a key that is not pinned (pinned: {trusted})"
-    )
-
-
-def read_certificates(pem: bytes) -> list[x509.Certificate]:
-    """Read one to :data:`MAX_CHAIN` PEM certificates.
-
-    :raises EndorsementError: on anything else.
-    """
-    count = pem.count(_BEGIN)
-    if not 1 <= count <= MAX_CHAIN or len(pem) > MAX_CHAIN_BYTES:
-        raise EndorsementError(f"{count} certificates in {len(pem)} bytes, expected 1 to {MAX_CHAIN} in PEM")
-    try:
-        with warnings.catch_warnings():
-            # Some vendors issue serial number 0 on purpose; pyca warns, this is no place to.
-            warnings.simplefilter("ignore", CryptographyDeprecationWarning)
-            certificates = x509.load_pem_x509_certificates(pem.rstrip(b"\0"))
-            for certificate in certificates:
-                _ = certificate.extensions, certificate.subject, certificate.issuer, certificate.public_key()
-    except (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
-        raise EndorsementError(f"a certificate cannot be read: {error}") from error
-    except Exception as error:  # noqa: BLE001 - pyca documents no complete list for hostile certificates
-        raise EndorsementError(f"a certificate cannot be read: {type(error).__name__}") from error
-    if len(certificates) != count:
-        raise EndorsementError("a certificate block is not terminated")
-    return certificates
-
-
-def common_name(certificate: x509.Certificate) -> str:
-    """Return the subject's common name, or an empty string."""
-    names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
-    return str(names[0].value) if names else ""
-
-
-def _order(certificates: list[x509.Certificate]) -> list[x509.Certificate]:
-    """Return the certificates from the first one upwards; some platforms deliver them out of order."""
-    chain, rest = certificates[:1], certificates[1:]
-    while rest and chain[-1].issuer != chain[-1].subject:
-        above = next((each for each in rest if each.subject == chain[-1].issuer), None)
-        if above is None:
-            break
-        rest.remove(above)
-        chain.append(above)
-    if rest:
-        raise EndorsementError(f"{len(rest)} certificate(s) do not belong to the chain of {common_name(chain[0])!r}")
-    if chain[-1].issuer != chain[-1].subject:
-        raise EndorsementError(f"the issuer of {common_name(chain[-1])!r} is missing from the chain")
-    return chain
-
-
-def _require_signature(subject: x509.Certificate, issuer: x509.Certificate) -> None:
-    key = issuer.public_key()
-    if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
-        raise EndorsementError(f"{common_name(issuer)!r} has a key of a kind no chip maker uses")
-    try:
-        subject.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature) as error:
+    def _anchor_of(self, root: Certificate) -> TrustAnchor:
+        for anchor in self._anchors:
+            if anchor.public_key == root.spki:
+                return anchor
+        trusted = "; ".join(anchor.name for anchor in self._anchors) or "none"
         raise EndorsementError(
-            f"{common_name(subject)!r} is not signed by {common_name(issuer)!r}"
-        ) from error
+            f"the root {root.x509.subject.rfc4514_string()!r} has a key that is not pinned (pinned: {trusted})"
+        )
 
 
-def _require_issuer(certificate: x509.Certificate, *, below: int) -> None:
+def split_pem(pem: bytes) -> list[bytes]:
+    """Take the DER of one to :data:`MAX_CHAIN` certificates out of PEM.
+
+    :raises EndorsementError: when there are none, too many, the text is too long, or its base64 is broken.
+    """
+    blocks = _PEM.findall(pem) if len(pem) <= MAX_CHAIN_BYTES else []
+    if not 1 <= len(blocks) <= MAX_CHAIN or len(blocks) != pem.count(_BEGIN):
+        raise EndorsementError(
+            f"{len(blocks)} certificates in {len(pem)} bytes, expected 1 to {MAX_CHAIN} in PEM"
+        )
+    try:
+        return [a2b_base64(block) for block in blocks]
+    except BinasciiError as error:
+        raise EndorsementError("a certificate's base64 is broken") from error
+
+
+def read_certificates(pem: bytes) -> list[Certificate]:
+    """Read one to :data:`MAX_CHAIN` certificates, proving nothing.
+
+    :raises EndorsementError: when one is malformed.
+    """
+    return [Certificate(der) for der in split_pem(pem)]
+
+
+def _issued(subject: Certificate, issuer: Certificate) -> bool:
+    """Whether ``issuer`` is named in and signed ``subject``."""
+    try:
+        subject.x509.verify_directly_issued_by(issuer.x509)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def _require_issuer(certificate: Certificate, *, below: int) -> None:
     """Require the flags of a CA with ``below`` CAs between it and the leaf."""
-    name = common_name(certificate)
     try:
         constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
         usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
     except x509.ExtensionNotFound as error:
-        raise EndorsementError(f"{name!r} issues certificates without being marked as a CA") from error
+        raise EndorsementError(f"{certificate.name!r} issues without being marked as a CA") from error
     if not constraints.ca or not usage.key_cert_sign:
-        raise EndorsementError(f"{name!r} issues certificates without being marked as a CA")
+        raise EndorsementError(f"{certificate.name!r} issues without being marked as a CA")
     if constraints.path_length is not None and below > constraints.path_length:
-        raise EndorsementError(f"{name!r} allows {constraints.path_length} CA(s) below it, there are {below}")
+        raise EndorsementError(
+            f"{certificate.name!r} allows {constraints.path_length} CA(s) below it, there are {below}"
+        )
 
 
-def _require_known_critical(certificate: x509.Certificate) -> None:
+def _require_known_critical(certificate: Certificate) -> None:
     for extension in certificate.extensions:
         if extension.critical and extension.oid not in _KNOWN_CRITICAL:
             raise EndorsementError(
-                f"{common_name(certificate)!r} has the unknown critical extension {extension.oid.dotted_string}"
+                f"{certificate.name!r} has the unknown critical extension {extension.oid.dotted_string}"
             )
 
 
@@ -224,7 +263,7 @@ class Crl:
     window: Window
 
 
-def read_crl(der: bytes, issuer: x509.Certificate) -> Crl:
+def read_crl(der: bytes, issuer: Certificate) -> Crl:
     """Read a DER CRL and prove that ``issuer`` signed it.
 
     :raises CrlIssue: when it is malformed, of another issuer, mis-signed or without ``nextUpdate``.
@@ -233,22 +272,22 @@ def read_crl(der: bytes, issuer: x509.Certificate) -> Crl:
         raise CrlIssue(f"a CRL of {len(der)} bytes, at most {MAX_CRL_BYTES} are read")
     try:
         crl = x509.load_der_x509_crl(der)
-        name, end, critical = crl.issuer, crl.next_update_utc, [each.oid for each in crl.extensions if each.critical]
+        end, critical = crl.next_update_utc, [each.oid for each in crl.extensions if each.critical]
+        name = crl.issuer
     except Exception as error:  # noqa: BLE001 - as for certificates
         raise CrlIssue(f"the CRL cannot be read: {type(error).__name__}") from error
-    if name != issuer.subject:
-        raise CrlIssue(f"the CRL is of {name.rfc4514_string()!r}, not of {issuer.subject.rfc4514_string()!r}")
-    key = issuer.public_key()
-    if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey) or not crl.is_signature_valid(key):
-        raise CrlIssue(f"the CRL is not signed by {common_name(issuer)!r}")
+    if name != issuer.x509.subject:
+        raise CrlIssue(f"the CRL is of {name.rfc4514_string()!r}, not of {issuer.x509.subject.rfc4514_string()!r}")
+    if not crl.is_signature_valid(issuer.public_key):
+        raise CrlIssue(f"the CRL is not signed by {issuer.name!r}")
     if critical:
         raise CrlIssue(f"the CRL has the critical extension {critical[0].dotted_string}, which is not understood")
     if end is None:
         raise CrlIssue("the CRL has no nextUpdate, so its age cannot be judged")
-    return Crl(crl, Window(f"CRL of {common_name(issuer)}", crl.last_update_utc, end))
+    return Crl(crl, Window(f"CRL of {issuer.name}", crl.last_update_utc, end))
 
 
-def revoked_in(crl: Crl, certificate: x509.Certificate) -> datetime | None:
+def revoked_in(crl: Crl, certificate: Certificate) -> datetime | None:
     """Return when ``certificate`` was revoked by its issuer's list, or None."""
-    entry = crl.crl.get_revoked_certificate_by_serial_number(certificate.serial_number)
+    entry = crl.crl.get_revoked_certificate_by_serial_number(certificate.x509.serial_number)
     return entry.revocation_date_utc if entry is not None else None

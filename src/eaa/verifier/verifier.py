@@ -26,6 +26,9 @@ INTEL_ROOT: Final = TrustAnchor(
         "3059301306072a8648ce3d020106082a8648ce3d030107034200040ba9c4c0c0c86193a3fe23d6b02cda10a8bbd4e88e48b4458561a36e"
         "705525f567918e2edc88e40d860bd0cc4ee26aacc988e505a953558c453f6b0904ae7394"
     ),
+    certificates=frozenset(
+        {bytes.fromhex("44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3")}
+    ),
 )
 """The public key of Intel's root, in every issue of its certificate. Source: IntelSGXRootCA.der at Intel PCS."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from eaa.rats import Check, EndorsementError, Endorsements, TrustAnchor
+from eaa.rats import Check, EndorsementError, Endorsements
 from eaa.tee.dcap import rules
 from eaa.tee.dcap.collateral import (
     EnclaveIdentity,
@@ -24,18 +24,15 @@ from eaa.tee.dcap.collateral import (
 )
 from eaa.tee.dcap.pck import PckIdentity, read_pck_chain
 from eaa.tee.dcap.quote import CERT_PCK_CHAIN, CertificationData
-from eaa.tee.x509 import Chain, Crl, Window, common_name, read_crl, revoked_in
+from eaa.tee.x509 import Certificate, Chain, ChainReader, Crl, Window, read_crl, revoked_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from cryptography import x509
 
     from eaa.rats import Endorsement, Rule
     from eaa.tee.dcap.signed_json import SignedObject
 
 __all__ = [
-    "Anchors",
     "Dated",
     "Platform",
     "Statement",
@@ -44,7 +41,6 @@ __all__ = [
     "authenticate_tcb_info",
 ]
 
-Anchors = tuple[TrustAnchor, ...]
 _S = TypeVar("_S", TcbInfo, EnclaveIdentity)
 
 QE_OF_TEE = {"SGX": "QE", "TDX": "TD_QE"}
@@ -90,22 +86,22 @@ class Platform:
     facts: dict[str, Any]
 
 
-def authenticate_tcb_info(endorsement: Endorsement, anchors: Anchors) -> Statement[TcbInfo]:
+def authenticate_tcb_info(endorsement: Endorsement, chains: ChainReader) -> Statement[TcbInfo]:
     """Prove and read TCB info: chain to a pinned root, signature over the very text, then its fields."""
     return _authenticate(
         endorsement,
-        anchors,
+        chains,
         (rules.TCB_INFO_CHAIN, rules.TCB_INFO_SIGNATURE, rules.TCB_INFO_FORMAT),
         read_tcb_info,
         parse_tcb_info,
     )
 
 
-def authenticate_enclave_identity(endorsement: Endorsement, anchors: Anchors) -> Statement[EnclaveIdentity]:
+def authenticate_enclave_identity(endorsement: Endorsement, chains: ChainReader) -> Statement[EnclaveIdentity]:
     """Prove and read an enclave identity (attack A1: fetched is not verified)."""
     return _authenticate(
         endorsement,
-        anchors,
+        chains,
         (rules.QE_IDENTITY_CHAIN, rules.QE_IDENTITY_SIGNATURE, rules.QE_IDENTITY_FORMAT),
         read_enclave_identity,
         parse_enclave_identity,
@@ -114,7 +110,7 @@ def authenticate_enclave_identity(endorsement: Endorsement, anchors: Anchors) ->
 
 def _authenticate(
     endorsement: Endorsement,
-    anchors: Anchors,
+    chains: ChainReader,
     named: tuple[Rule, Rule, Rule],
     read: Callable[[bytes], SignedObject],
     parse: Callable[[SignedObject], _S],
@@ -126,9 +122,9 @@ def _authenticate(
         step, expected = format_rule, "a PCS response"
         signed = read(endorsement.content)
         step, expected = chain_rule, "TCB signing certificate, then a pinned root"
-        signer = read_signing_chain(endorsement.issuer_chain, anchors)
+        signer = read_signing_chain(endorsement.issuer_chain, chains)
         checks.append(step.passed(expected, signer.anchor.name))
-        step, expected = signature_rule, f"signed by {common_name(signer.leaf)}"
+        step, expected = signature_rule, f"signed by {signer.leaf.name}"
         require_signature(signed, signer)
         checks.append(step.passed(expected, "the signature verifies"))
         step, expected = format_rule, "every field present, typed and in range"
@@ -143,7 +139,7 @@ def _authenticate(
 def authenticate_platform(
     certification: CertificationData,
     endorsements: Endorsements,
-    anchors: Anchors,
+    chains: ChainReader,
     tee: str,
     tcb_info_of: Callable[[Endorsement], Statement[TcbInfo]],
     identity_of: Callable[[Endorsement], Statement[EnclaveIdentity]],
@@ -155,10 +151,10 @@ def authenticate_platform(
     """
     found = _Findings()
     # (1) The PCK chain leads to a pinned root (A12).
-    pck = _pck(certification, anchors, found)
+    pck = _pck(certification, chains, found)
     # (2) Revocation lists: the root's, then the one of the CA that issued the PCK (A10).
     root_crl = _root_crl(endorsements, pck, found)
-    _pck_crl(endorsements, pck, anchors, found)
+    _pck_crl(endorsements, pck, chains, found)
     # (3) + (4) TCB info and QE identity: proven, of this TEE, of this platform, signer not revoked (A1, A3).
     info = _choose(
         [tcb_info_of(each) for each in endorsements.of_kind("tcb_info")],
@@ -184,7 +180,7 @@ def authenticate_platform(
     return Platform(tuple(found.checks), tuple(found.dated), pck, tcb_info, qe_identity, _facts(pck, tcb_info, found))
 
 
-def _pck(certification: CertificationData, anchors: Anchors, found: _Findings) -> PckIdentity | None:
+def _pck(certification: CertificationData, chains: ChainReader, found: _Findings) -> PckIdentity | None:
     expected = f"{CERT_PCK_CHAIN} (PCK certificate chain)"
     if certification.kind != CERT_PCK_CHAIN:
         found.add(rules.CERTIFICATION.failed(expected, f"{certification.kind} ({certification.kind_name})"))
@@ -192,7 +188,7 @@ def _pck(certification: CertificationData, anchors: Anchors, found: _Findings) -
         return None
     found.add(rules.CERTIFICATION.passed(expected, expected))
     try:
-        pck = read_pck_chain(certification.data, anchors)
+        pck = read_pck_chain(certification.data, chains)
     except EndorsementError as error:
         found.add(rules.PCK_CHAIN.failed("a chain up to a pinned root", str(error)))
         return None
@@ -202,16 +198,16 @@ def _pck(certification: CertificationData, anchors: Anchors, found: _Findings) -
 
 
 def _root_crl(endorsements: Endorsements, pck: PckIdentity | None, found: _Findings) -> Crl | None:
-    root = pck.chain.certificates[-1] if pck else None
+    root = pck.chain.root if pck else None
     crl = _crl(endorsements, "root_ca_crl", root, rules.ROOT_CRL, rules.ROOT_CRL_DATES, found)
     if pck is not None:
-        _not_revoked(crl, pck.chain.certificates[1], rules.CA_REVOCATION, found)
+        _not_revoked(crl, pck.chain.issuer, rules.CA_REVOCATION, found)
     return crl
 
 
-def _pck_crl(endorsements: Endorsements, pck: PckIdentity | None, anchors: Anchors, found: _Findings) -> None:
-    issuer = pck.chain.certificates[1] if pck else None
-    crl = _crl(endorsements, "pck_crl", issuer, rules.PCK_CRL, rules.PCK_CRL_DATES, found, anchors)
+def _pck_crl(endorsements: Endorsements, pck: PckIdentity | None, chains: ChainReader, found: _Findings) -> None:
+    issuer = pck.chain.issuer if pck else None
+    crl = _crl(endorsements, "pck_crl", issuer, rules.PCK_CRL, rules.PCK_CRL_DATES, found, chains)
     if pck is not None:
         _not_revoked(crl, pck.chain.leaf, rules.PCK_REVOCATION, found)
 
@@ -219,25 +215,25 @@ def _pck_crl(endorsements: Endorsements, pck: PckIdentity | None, anchors: Ancho
 def _crl(
     endorsements: Endorsements,
     kind: str,
-    issuer: x509.Certificate | None,
+    issuer: Certificate | None,
     rule: Rule,
     dates: Rule,
     found: _Findings,
-    anchors: Anchors = (),
+    chains: ChainReader | None = None,
 ) -> Crl | None:
     """Find the list of ``kind`` that ``issuer`` signed; with several, the one whose issuer fits."""
     candidates = endorsements.of_kind(kind)
     if not candidates or issuer is None:
         found.add(rule.not_made(f"a list signed by {_name(issuer)}", _missing(kind, issuer)))
         return None
-    expected = f"a list signed by {common_name(issuer)}"
+    expected = f"a list signed by {issuer.name}"
     failure = ""
     for candidate in candidates:
         try:
             crl = read_crl(candidate.content, issuer)
             windows = [crl.window]
-            if candidate.issuer_chain and anchors:
-                windows.append(_issuer_window(candidate.issuer_chain, issuer, anchors))
+            if candidate.issuer_chain and chains is not None:
+                windows.append(_issuer_window(candidate.issuer_chain, issuer, chains))
         except EndorsementError as error:
             failure = failure or str(error)
             continue
@@ -248,28 +244,28 @@ def _crl(
     return None
 
 
-def _issuer_window(pem: bytes, issuer: x509.Certificate, anchors: Anchors) -> Window:
+def _issuer_window(pem: bytes, issuer: Certificate, chains: ChainReader) -> Window:
     """Return how long the chain delivered with a CRL is valid; it must be of the CA that issued the platform's certificate.
 
     :raises EndorsementError: when it is not.
     """
-    chain = Chain.build(pem, anchors)
-    if chain.leaf.public_key() != issuer.public_key():
-        raise EndorsementError(f"the CRL came with the chain of another CA than {common_name(issuer)!r}")
+    chain = chains.read(pem)
+    if chain.leaf.spki != issuer.spki:
+        raise EndorsementError(f"the CRL came with the chain of another CA than {issuer.name!r}")
     return chain.window
 
 
-def _name(certificate: x509.Certificate | None) -> str:
-    return common_name(certificate) if certificate is not None else "the issuing CA"
+def _name(certificate: Certificate | None) -> str:
+    return certificate.name if certificate is not None else "the issuing CA"
 
 
-def _missing(kind: str, issuer: x509.Certificate | None) -> str:
+def _missing(kind: str, issuer: Certificate | None) -> str:
     return f"the endorsements hold no {kind}" if issuer is not None else "its issuer is not proven"
 
 
-def _not_revoked(crl: Crl | None, certificate: x509.Certificate, rule: Rule, found: _Findings) -> None:
-    name = common_name(certificate)
-    expected = f"serial {certificate.serial_number:x} of {name} is not listed"
+def _not_revoked(crl: Crl | None, certificate: Certificate, rule: Rule, found: _Findings) -> None:
+    name = certificate.name
+    expected = f"serial {certificate.x509.serial_number:x} of {name} is not listed"
     if crl is None:
         found.add(rule.not_made(expected, "there is no genuine revocation list to look it up in"))
         return
@@ -323,7 +319,7 @@ def _facts(pck: PckIdentity | None, info: TcbInfo | None, found: _Findings) -> d
             "ppid": extension.ppid.hex(),
             "sgx_type": extension.sgx_type,
             "pck_ca": pck.ca,
-            "pck_serial": f"{pck.chain.leaf.serial_number:x}",
+            "pck_serial": f"{pck.chain.leaf.x509.serial_number:x}",
             **dict(extension.configuration),
         }
         if extension.platform_instance_id is not None:

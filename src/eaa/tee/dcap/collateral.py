@@ -15,13 +15,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from eaa.rats import EndorsementError
 from eaa.tee.dcap.ecdsa import verifies
 from eaa.tee.dcap.signed_json import JsonObject, SignedObject, read_signed_object
-from eaa.tee.x509 import Chain, Window, common_name
+from eaa.tee.x509 import Chain, ChainReader, Window
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from datetime import datetime
-
-    from eaa.rats import TrustAnchor
 
 __all__ = [
     "COMPONENTS",
@@ -124,15 +121,14 @@ class EnclaveIdentity:
     levels: tuple[IdentityLevel, ...]
 
 
-def read_signing_chain(pem: bytes, anchors: Sequence[TrustAnchor]) -> Chain:
+def read_signing_chain(pem: bytes, chains: ChainReader) -> Chain:
     """Read the chain of a signed statement: TCB signing certificate, then root.
 
     :raises EndorsementError: when it is not such a chain or ends at another root.
     """
-    chain = Chain.build(pem, anchors)
-    if len(chain.certificates) != 2 or common_name(chain.leaf) != TCB_SIGNING:
-        names = [common_name(each) for each in chain.certificates]
-        raise EndorsementError(f"statements are signed by {TCB_SIGNING!r} below the root, not by {names}")
+    chain = chains.read(pem)
+    if len(chain.certificates) != 2 or chain.leaf.name != TCB_SIGNING:
+        raise EndorsementError(f"statements are signed by {TCB_SIGNING!r} below the root, not by {chain.names}")
     return chain
 
 
@@ -141,7 +137,7 @@ def require_signature(statement: SignedObject, signer: Chain) -> None:
 
     :raises EndorsementError: when it did not.
     """
-    key = signer.leaf.public_key()
+    key = signer.leaf.public_key
     if not isinstance(key, ec.EllipticCurvePublicKey):
         raise EndorsementError("the TCB signing key is not an elliptic curve key")
     if not verifies(key, statement.signature, statement.text):

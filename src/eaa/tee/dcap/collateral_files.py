@@ -26,7 +26,7 @@ from eaa.tee.dcap.collateral import TCB_SIGNING
 from eaa.tee.dcap.ecdsa import verifies
 from eaa.tee.dcap.pck import PLATFORM_CA, PROCESSOR_CA
 from eaa.tee.dcap.signed_json import SignedObject, members_of, read_signed_object
-from eaa.tee.x509 import common_name, read_certificates
+from eaa.tee.x509 import Certificate, read_certificate, split_pem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -157,7 +157,7 @@ class _Chain:
     """A PEM chain in its plain form, and its first certificate."""
 
     pem: bytes
-    leaf: x509.Certificate
+    leaf: Certificate
 
 
 class _Folder:
@@ -237,24 +237,19 @@ class _Folder:
 
         def fitness(candidate: tuple[str, _Chain]) -> tuple[bool, bool, bool]:
             chain_name, chain = candidate
-            key = chain.leaf.public_key()
+            key = chain.leaf.public_key
             return (
                 isinstance(key, ec.EllipticCurvePublicKey) and verifies(key, signed.signature, signed.text),
-                issued is not None
-                and chain.leaf.not_valid_before_utc <= issued <= chain.leaf.not_valid_after_utc,
+                issued is not None and chain.leaf.window.holds(issued),
                 _same_stem(name, chain_name),
             )
 
-        return _best(
-            (each for each in self._chains.items() if common_name(each[1].leaf) == TCB_SIGNING), fitness
-        )
+        return _best((each for each in self._chains.items() if each[1].leaf.name == TCB_SIGNING), fitness)
 
     def _issuer(self, name: str, crl: x509.CertificateRevocationList) -> bytes:
         def fitness(candidate: tuple[str, _Chain]) -> tuple[bool, bool]:
             chain_name, chain = candidate
-            key = chain.leaf.public_key()
-            signed = isinstance(key, ec.EllipticCurvePublicKey) and crl.is_signature_valid(key)
-            return signed, _same_stem(name, chain_name)
+            return crl.is_signature_valid(chain.leaf.public_key), _same_stem(name, chain_name)
 
         return _best((each for each in self._chains.items() if each[1].leaf.subject == crl.issuer), fitness)
 
@@ -320,15 +315,14 @@ def _signed(item: Endorsement) -> SignedObject:
 def _read_chain(data: bytes) -> _Chain:
     if data.lstrip().startswith(_PEM_CERTIFICATE_ESCAPED):
         data = unquote_to_bytes(data)
-    certificates = _leaf_first(read_certificates(data))
-    pem = b"".join(each.public_bytes(Encoding.PEM) for each in certificates)
+    certificates = _leaf_first([read_certificate(block) for block in split_pem(data)])
+    pem = b"".join(each.x509.public_bytes(Encoding.PEM) for each in certificates)
     return _Chain(pem, certificates[0])
 
 
-def _leaf_first(certificates: list[x509.Certificate]) -> list[x509.Certificate]:
+def _leaf_first(certificates: list[Certificate]) -> list[Certificate]:
     """Turn a chain around that was kept root first, as Intel's own samples are."""
-    first, last = certificates[0], certificates[-1]
-    upside_down = first.subject == first.issuer and last.subject != last.issuer
+    upside_down = certificates[0].self_issued and not certificates[-1].self_issued
     return certificates[::-1] if upside_down else certificates
 
 

@@ -8,19 +8,14 @@ section 1.3.5 (extension 1.2.840.113741.1.13.1).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from eaa.rats import EndorsementError
-from eaa.tee.x509 import Chain, common_name
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from eaa.rats import TrustAnchor
+from eaa.tee.x509 import Chain, ChainReader
 
 __all__ = ["PLATFORM_CA", "PROCESSOR_CA", "PckExtension", "PckIdentity", "read_pck_chain", "read_pck_extension"]
 
@@ -64,22 +59,22 @@ class PckIdentity:
     @property
     def ca(self) -> str:
         """``platform`` or ``processor``: which of Intel's two CAs issued it, and so which CRL speaks of it."""
-        return "platform" if common_name(self.chain.certificates[1]) == PLATFORM_CA else "processor"
+        return "platform" if self.chain.issuer.name == PLATFORM_CA else "processor"
 
 
-def read_pck_chain(pem: bytes, anchors: Sequence[TrustAnchor]) -> PckIdentity:
+def read_pck_chain(pem: bytes, chains: ChainReader) -> PckIdentity:
     """Read the PCK chain of a quote (leaf, CA and root, in any order after the leaf) and prove it up to a pinned root.
 
     :raises EndorsementError: when it is not such a chain.
     """
-    chain = Chain.build(pem, anchors)
-    names = [common_name(each) for each in chain.certificates]
+    chain = chains.read(pem)
+    names = chain.names
     if len(names) != 3 or names[0] != _PCK or names[1] not in {PLATFORM_CA, PROCESSOR_CA}:
         raise EndorsementError(f"a PCK chain is a PCK certificate, a PCK CA and a root, not {names}")
-    key = chain.leaf.public_key()
+    key = chain.leaf.public_key
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise EndorsementError("the PCK certificate's key is not on P-256")
-    return PckIdentity(chain, read_pck_extension(chain.leaf), key)
+    return PckIdentity(chain, read_pck_extension(chain.leaf.x509), key)
 
 
 def read_pck_extension(certificate: x509.Certificate) -> PckExtension:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from eaa.rats import EndorsementError
@@ -167,7 +167,7 @@ class JsonObject:
         value = self.text(name)
         try:
             if _TIME.fullmatch(value):
-                return datetime.strptime(value, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+                return datetime.fromisoformat(value)
         except ValueError:
             pass
         raise EndorsementError(f"{self._path}.{name} is not a time in UTC")

@@ -44,6 +44,7 @@ from eaa.tee.sgx import verify as sgx
 from eaa.tee.sgx.evidence import EnclaveReport, SgxQuote
 from eaa.tee.tdx import verify as tdx
 from eaa.tee.tdx.evidence import TdxQuote
+from eaa.tee.x509 import ChainReader
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -89,10 +90,11 @@ class DcapVerifier:
         self, anchors: tuple[TrustAnchor, ...], policy: AcceptancePolicy, *, platforms: int = 4096
     ) -> None:
         self._policy = policy
-        tcb_info = lru_cache(256)(partial(authenticate_tcb_info, anchors=anchors))
-        identity = lru_cache(64)(partial(authenticate_enclave_identity, anchors=anchors))
+        chains = ChainReader(anchors, size=platforms)
+        tcb_info = lru_cache(256)(partial(authenticate_tcb_info, chains=chains))
+        identity = lru_cache(64)(partial(authenticate_enclave_identity, chains=chains))
         self._platform = lru_cache(platforms)(
-            partial(authenticate_platform, anchors=anchors, tcb_info_of=tcb_info, identity_of=identity)
+            partial(authenticate_platform, chains=chains, tcb_info_of=tcb_info, identity_of=identity)
         )
         self._standing = lru_cache(platforms)(self._authenticate)
 
