@@ -24,7 +24,7 @@ from uuid import uuid4
 from eaa.endorser.authenticity import PCK_CAS, Authenticator, Subject, key_id
 from eaa.rats import ConfigurationError, Endorsement, EndorsementError, Endorsements
 from eaa.tee.dcap.pck import read_pck_extension
-from eaa.tee.x509 import read_certificate, split_pem
+from eaa.tee.x509 import read_certificates
 from eaa.verifier.verifier import INTEL_ROOT
 
 if TYPE_CHECKING:
@@ -341,7 +341,7 @@ def _pck_chain(evidence: Evidence) -> bytes:
 def _platform(pem: bytes) -> Platform | None:
     """Read which platform a PCK chain names, proving nothing; None when it cannot be read."""
     try:
-        certificates = [read_certificate(block) for block in split_pem(pem)]
+        certificates = read_certificates(pem)
         extension = read_pck_extension(certificates[0].x509)
     except EndorsementError:
         return None

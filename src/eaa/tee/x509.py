@@ -20,6 +20,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import ExtensionOID
 
 from eaa.rats import EndorsementError, TrustAnchor
 
@@ -48,7 +49,7 @@ MAX_CRL_BYTES: Final = 4 * 1024 * 1024
 _BEGIN: Final = b"-----BEGIN CERTIFICATE-----"
 _PEM: Final = re.compile(rb"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----")
 _KNOWN_CRITICAL: Final = frozenset(
-    {x509.ExtensionOID.BASIC_CONSTRAINTS, x509.ExtensionOID.KEY_USAGE}
+    {ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE}
 )
 
 
@@ -104,6 +105,21 @@ class Certificate:
         self.name = str(names[0].value) if names else ""
         """Common name of the subject, or an empty string."""
         self.fingerprint = sha256(der).digest()
+
+    @property
+    def subject(self) -> x509.Name:
+        """Whom it is about."""
+        return self.x509.subject
+
+    @property
+    def issuer(self) -> x509.Name:
+        """Who it says signed it."""
+        return self.x509.issuer
+
+    @property
+    def self_issued(self) -> bool:
+        """Whether subject and issuer are the same, as a root's are."""
+        return self.subject == self.issuer
 
     @cached_property
     def spki(self) -> bytes:
@@ -189,7 +205,7 @@ class ChainReader:
                 return anchor
         trusted = "; ".join(anchor.name for anchor in self._anchors) or "none"
         raise EndorsementError(
-            f"the root {root.x509.subject.rfc4514_string()!r} has a key that is not pinned (pinned: {trusted})"
+            f"the root {root.subject.rfc4514_string()!r} has a key that is not pinned (pinned: {trusted})"
         )
 
 
@@ -276,8 +292,8 @@ def read_crl(der: bytes, issuer: Certificate) -> Crl:
         name = crl.issuer
     except Exception as error:  # noqa: BLE001 - as for certificates
         raise CrlIssue(f"the CRL cannot be read: {type(error).__name__}") from error
-    if name != issuer.x509.subject:
-        raise CrlIssue(f"the CRL is of {name.rfc4514_string()!r}, not of {issuer.x509.subject.rfc4514_string()!r}")
+    if name != issuer.subject:
+        raise CrlIssue(f"the CRL is of {name.rfc4514_string()!r}, not of {issuer.subject.rfc4514_string()!r}")
     if not crl.is_signature_valid(issuer.public_key):
         raise CrlIssue(f"the CRL is not signed by {issuer.name!r}")
     if critical:

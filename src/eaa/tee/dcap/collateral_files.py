@@ -26,7 +26,7 @@ from eaa.tee.dcap.collateral import TCB_SIGNING
 from eaa.tee.dcap.ecdsa import verifies
 from eaa.tee.dcap.pck import PLATFORM_CA, PROCESSOR_CA
 from eaa.tee.dcap.signed_json import SignedObject, members_of, read_signed_object
-from eaa.tee.x509 import Certificate, read_certificate, split_pem
+from eaa.tee.x509 import Certificate, read_certificates
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -315,7 +315,7 @@ def _signed(item: Endorsement) -> SignedObject:
 def _read_chain(data: bytes) -> _Chain:
     if data.lstrip().startswith(_PEM_CERTIFICATE_ESCAPED):
         data = unquote_to_bytes(data)
-    certificates = _leaf_first([read_certificate(block) for block in split_pem(data)])
+    certificates = _leaf_first(read_certificates(data))
     pem = b"".join(each.x509.public_bytes(Encoding.PEM) for each in certificates)
     return _Chain(pem, certificates[0])
 

@@ -162,14 +162,14 @@ def _nested(value: asn1.TLV) -> dict[str, asn1.TLV]:
 
 
 def _octets(value: asn1.TLV, size: int) -> bytes:
-    octets = value.parse(bytes)
+    octets: bytes = value.parse(bytes)
     if len(octets) != size:
         raise ValueError(f"{len(octets)} bytes where {size} are due")
     return octets
 
 
 def _svn(value: asn1.TLV, limit: int) -> int:
-    svn = value.parse(int)
+    svn: int = value.parse(int)
     if not 0 <= svn <= limit:
         raise ValueError(f"the SVN {svn} is out of range")
     return svn
