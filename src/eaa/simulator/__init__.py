@@ -10,11 +10,12 @@ from eaa.simulator.collateral import to_common_form
 from eaa.simulator.faults import FAULTS, Fault
 from eaa.simulator.machine import Machine
 from eaa.simulator.measure import measure
-from eaa.simulator.mint import Minted, mint
+from eaa.simulator.mint import REGISTERS, Minted, mint, mint_quote
 from eaa.simulator.vendor import ChipMaker
 
 __all__ = [
     "FAULTS",
+    "REGISTERS",
     "ChipMaker",
     "Fault",
     "Machine",
@@ -22,5 +23,6 @@ __all__ = [
     "SimulatedAttester",
     "measure",
     "mint",
+    "mint_quote",
     "to_common_form",
 ]

@@ -126,6 +126,16 @@ class ChipMaker:
         self._folder = Path(folder)
 
     @property
+    def created(self) -> datetime:
+        """When it was founded, in UTC."""
+        return self._state.created
+
+    @property
+    def folder(self) -> Path | None:
+        """Where it is kept, once it was saved or loaded."""
+        return self._folder
+
+    @property
     def root_certificate(self) -> x509.Certificate:
         """The root CA's certificate."""
         return self._root.certificate

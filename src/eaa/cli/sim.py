@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``eaa sim``: evidence, collateral and faults of a chip maker in software."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from eaa.cli._options import HexBytes, at_option, echo_json, json_option, report_data_option
+from eaa.cli._tables import print_table
+from eaa.rats import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from eaa.simulator import Minted
+
+__all__ = ["sim"]
+
+_Command = TypeVar("_Command", bound="Callable[..., Any]")
+_REGISTER: Final = HexBytes(48, 48)
+_MEASUREMENT: Final = HexBytes(32, 32)
+
+
+class _Rtmr(click.ParamType[tuple[int, bytes]]):
+    """``N=HEX``: the number of an RTMR and its 48 bytes."""
+
+    name = "N=HEX"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, bytes]:
+        """Return number and value, or fail as bad usage."""
+        if isinstance(value, tuple):
+            return value
+        number, separator, register = str(value).partition("=")
+        if not separator or number not in {"0", "1", "2", "3"}:
+            self.fail(f"{str(value)[:40]!r} is not N=HEX with N from 0 to 3", param, ctx)
+        return int(number), _REGISTER.convert(register, param, ctx)
+
+
+def _examples(*lines: str) -> str:
+    """Return an epilog; the backspace keeps click from joining its lines."""
+    return "\n".join(("\b", "Examples:", *(f"  {line}" for line in lines)))
+
+
+_SIM_EXAMPLES = _examples(
+    "eaa sim tdx --report-data 00ff --out ./case",
+    "eaa sim tdx --report-data 00ff --out ./case --fault stale-tcb --vendor ./data",
+    "eaa sim faults",
+    'eaa sim measure --image "web server 1.4" > expected.json',
+)
+_TDX_EXAMPLES = _examples(
+    "eaa sim tdx --report-data 00ff --out ./case",
+    "eaa sim tdx --report-data 00ff --out ./case --quote-version 5 --fault relaunch --json",
+    'eaa sim tdx --report-data 00ff --out ./case --image "web server 1.4" --at 2026-03-16T12:00:00Z',
+)
+_SGX_EXAMPLES = _examples(
+    "eaa sim sgx --report-data 00ff --out ./case",
+    "eaa sim sgx --report-data 00ff --out ./case --ca processor --fault revoked-pck",
+)
+_FAULTS_EXAMPLES = _examples(
+    "eaa sim faults",
+    "eaa sim faults --json",
+)
+_MEASURE_EXAMPLES = _examples(
+    'eaa sim measure --image "web server 1.4" > expected.json',
+    "eaa reference-value import expected.json --data ./data",
+)
+_INIT_EXAMPLES = _examples(
+    "eaa sim init ./vendor",
+)
+
+
+@click.group(epilog=_SIM_EXAMPLES)
+def sim() -> None:
+    """Mint true quotes with a chip maker in software, and faults on demand.
+
+    It has its own root CA: no verifier trusts it unless told so, and every verdict on its evidence says that it is simulated.
+    """
+
+
+def _mint_options(command: _Command) -> _Command:
+    options = (
+        report_data_option,
+        click.option(
+            "--out",
+            required=True,
+            type=click.Path(path_type=Path, file_okay=False),
+            help="Folder to write into.",
+        ),
+        click.option(
+            "--vendor",
+            type=click.Path(path_type=Path, file_okay=False),
+            help="Folder of the chip maker, or Verdictd's data folder; by default a new one in OUT/vendor.",
+        ),
+        click.option(
+            "--fault", "faults", multiple=True, metavar="NAME", help="What shall be wrong; repeatable."
+        ),
+        click.option("--image", metavar="WORDS", help="What the guest is made of; decides its measurements."),
+        click.option("--machine", metavar="NAME", help="Which machine: the same name is the same machine."),
+        at_option,
+        json_option,
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@sim.command(epilog=_TDX_EXAMPLES)
+@_mint_options
+@click.option(
+    "--quote-version", type=click.Choice(["4", "5"]), help="By default 4, or 5 if a fault needs it."
+)
+@click.option("--mr-td", type=_REGISTER, help="MRTD, 48 bytes, instead of the image's.")
+@click.option("--rtmr", "rtmrs", multiple=True, type=_Rtmr(), help="RTMR 0 to 3, 48 bytes; repeatable.")
+def tdx(
+    quote_version: str | None,
+    mr_td: bytes | None,
+    rtmrs: tuple[tuple[int, bytes], ...],
+    *,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Mint a TDX quote with the collateral that verifies it.
+
+    Writes quote.bin, collateral.json, root_ca.der and expected.json, which tells what a verifier must find.
+    """
+    registers = {f"rtmr_{number}": value for number, value in rtmrs}
+    if mr_td is not None:
+        registers["mr_td"] = mr_td
+    version = int(quote_version) if quote_version else None
+    _mint("tdx", registers, version=version, as_json=as_json, **options)
+
+
+@sim.command(epilog=_SGX_EXAMPLES)
+@_mint_options
+@click.option("--mr-enclave", type=_MEASUREMENT, help="MRENCLAVE, 32 bytes, instead of the image's.")
+@click.option("--mr-signer", type=_MEASUREMENT, help="MRSIGNER, 32 bytes, instead of the simulator's signer.")
+@click.option(
+    "--ca",
+    type=click.Choice(["platform", "processor"]),
+    default="platform",
+    help="Which CA certifies the machine.",
+)
+def sgx(mr_enclave: bytes | None, mr_signer: bytes | None, ca: str, *, as_json: bool, **options: Any) -> None:
+    """Mint an SGX quote with the collateral that verifies it.
+
+    Writes quote.bin, collateral.json, root_ca.der and expected.json, which tells what a verifier must find.
+    """
+    given = {"mr_enclave": mr_enclave, "mr_signer": mr_signer}
+    registers = {name: value for name, value in given.items() if value is not None}
+    _mint("sgx", registers, ca=ca, as_json=as_json, **options)
+
+
+@sim.command(epilog=_FAULTS_EXAMPLES)
+@json_option
+def faults(*, as_json: bool) -> None:
+    """List the faults: what each does, and which checks must notice."""
+    from eaa.simulator import FAULTS  # noqa: PLC0415 - --help does not need it
+
+    rows = [
+        {
+            "name": fault.name,
+            "summary": fault.summary,
+            "tees": list(fault.tees),
+            "where": "evidence" if fault.in_evidence else "collateral",
+            "valid": fault.valid,
+            "tcb_status": fault.tcb_status,
+            "failed_checks": {tee: list(fault.checks_of(tee)) for tee in fault.tees},
+        }
+        for fault in FAULTS.values()
+    ]
+    if as_json:
+        echo_json(rows)
+        return
+    for row, fault in zip(rows, FAULTS.values(), strict=True):
+        names = dict.fromkeys(check for tee in fault.tees for check in fault.checks_of(tee))
+        row["checks"] = list(names) or ["none: it must be accepted"]
+        row["what_is_wrong"] = fault.summary
+    print_table(rows, ("name", "what_is_wrong", "checks"), empty="")
+
+
+@sim.command(epilog=_MEASURE_EXAMPLES)
+@click.option("--image", required=True, metavar="WORDS", help="What the guest is made of.")
+@click.option(
+    "--tee", type=click.Choice(["tdx", "sgx"]), default="tdx", show_default=True, help="Kind of TEE."
+)
+def measure(image: str, tee: str) -> None:
+    """Print what a simulated guest measures to, as reference values in JSON."""
+    from eaa.simulator import REGISTERS  # noqa: PLC0415 - --help does not need it
+    from eaa.simulator import measure as measured  # noqa: PLC0415
+
+    values = measured(image)
+    echo_json({name: [values[name]] for name in REGISTERS[tee]})
+
+
+@sim.command(epilog=_INIT_EXAMPLES)
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@json_option
+def init(folder: Path, *, as_json: bool) -> None:
+    """Found a chip maker in DIR, or say which one is there already."""
+    from eaa.simulator import ChipMaker  # noqa: PLC0415 - --help does not need it
+
+    maker = ChipMaker.load_or_create(folder, datetime.now(UTC))
+    answer = {
+        "folder": str(maker.folder),
+        "root_ca": str(maker.folder / "root_ca.der") if maker.folder else None,
+        "root": maker.trust_anchor().name,
+        "created": maker.created.isoformat().replace("+00:00", "Z"),
+    }
+    if as_json:
+        echo_json(answer)
+    else:
+        click.echo(f"chip maker of {answer['created']} in {answer['folder']}")
+        click.echo(f"root certificate: {answer['root_ca']}")
+
+
+def _mint(
+    tee: str,
+    registers: Mapping[str, bytes],
+    *,
+    report_data: bytes,
+    out: Path,
+    vendor: Path | None,
+    faults: tuple[str, ...],
+    image: str | None,
+    machine: str | None,
+    at: datetime,
+    as_json: bool,
+    ca: str = "platform",
+    version: int | None = None,
+) -> None:
+    from eaa.simulator import ChipMaker, mint  # noqa: PLC0415 - --help does not need it
+
+    at = at.replace(microsecond=0)
+    maker = ChipMaker.load(vendor) if vendor else ChipMaker.load_or_create(out / "vendor", at)
+    given: dict[str, str] = {}
+    if image is not None:
+        given["image"] = image
+    if machine is not None:
+        given["machine"] = machine
+    minted = mint(
+        maker, tee, report_data, at=at, faults=faults, ca=ca, registers=registers, version=version, **given
+    )
+    files = _write(out, minted)
+    expected = minted.expected
+    if as_json:
+        echo_json({"files": files, "expected": expected})
+        return
+    for name, path in files.items():
+        click.echo(f"{name:14} {path}")
+    outcome = "accepted" if expected["accepted"] else f"refused by {', '.join(expected['failed_checks'])}"
+    click.echo(f"expected: {outcome}; TCB status {expected['tcb_status'] or 'unknown'}")
+
+
+def _write(out: Path, minted: Minted) -> dict[str, str]:
+    """Write the four files and return their paths by what they are."""
+    from eaa.simulator import to_common_form  # noqa: PLC0415
+
+    def text(value: object) -> bytes:
+        return json.dumps(value, indent=2).encode() + b"\n"
+
+    contents = {
+        "quote": ("quote.bin", minted.quote),
+        "collateral": ("collateral.json", text(to_common_form(minted.endorsements))),
+        "root_ca": ("root_ca.der", minted.root_der),
+        "expected": ("expected.json", text(minted.expected)),
+    }
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, content in contents.values():
+            (out / name).write_bytes(content)
+    except OSError as error:
+        raise ConfigurationError(f"cannot write into {out}: {error.strerror}") from error
+    return {kind: str(out / name) for kind, (name, _) in contents.items()}
