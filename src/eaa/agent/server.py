@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent's process: both servers over one broker client, started together and ended together."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+import uvicorn
+import uvloop
+
+from eaa.agent._log import configure_logging
+from eaa.agent.attester import load_attester
+from eaa.agent.client import KbsClient
+from eaa.agent.config import Address, AgentConfig, load_config
+from eaa.agent.grpc_server import start_grpc
+from eaa.agent.rest import build_rest
+from eaa.rats import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from starlette.types import ASGIApp
+
+__all__ = ["run", "serve"]
+
+_GRACE: Final = 3.0
+"""Seconds that calls in progress get to end."""
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+_log: Final = structlog.get_logger("eaa.agent.server")
+
+
+def run(config_path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> None:
+    """Run the agent until SIGTERM or SIGINT; one JSON line on standard output says when it is ready.
+
+    :raises ConfigurationError: when the configuration cannot be used.
+    """
+    config = load_config(config_path, overrides)
+    configure_logging(config.log_level)
+    uvloop.run(serve(config, _print_ready))
+
+
+async def serve(config: AgentConfig, ready: Callable[[dict[str, Any]], None]) -> None:
+    """Serve until SIGTERM, SIGINT or cancellation. ``ready`` gets the addresses once both servers answer.
+
+    :raises ConfigurationError: when a driver, certificate or address cannot be used.
+    """
+    attester = load_attester(config.attester, config.attester_settings)
+    async with KbsClient(config.kbs_url, attester, ca_file=config.kbs_ca_file) as kbs:
+        app = build_rest(kbs, attester, feature=config.rest_feature)
+        with _listening(config.rest_listen) as listener, _stop_signals() as stop:
+            grpc_server, grpc_address = await start_grpc(kbs, config.grpc_listen)
+            try:
+                host, port = listener.getsockname()[:2]
+                event = {
+                    "event": "ready",
+                    "grpc": str(grpc_address),
+                    "rest": f"http://{Address(host, port)}",
+                    "tee": attester.tee,
+                    "pid": os.getpid(),
+                }
+                await _serve_http(app, listener, stop, lambda: ready(event))
+            finally:
+                await grpc_server.stop(_GRACE)
+                _log.info("stopped")
+
+
+async def _serve_http(
+    app: ASGIApp, listener: socket.socket, stop: asyncio.Event, started: Callable[[], None]
+) -> None:
+    """Serve ``app`` until ``stop``; the kernel queues connections from before ``started`` on."""
+    server = _Uvicorn(
+        uvicorn.Config(
+            app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=int(_GRACE)
+        )
+    )
+    async with asyncio.TaskGroup() as tasks:
+        serving = tasks.create_task(server.serve(sockets=[listener]))
+        stopping = tasks.create_task(stop.wait())
+        started()
+        try:
+            await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            server.should_exit = True
+            stopping.cancel()
+
+
+class _Uvicorn(uvicorn.Server):
+    """A server inside a process whose signals are somebody else's."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextmanager
+def _stop_signals() -> Iterator[asyncio.Event]:
+    """Turn SIGTERM and SIGINT into an event for as long as the block runs."""
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    for each in _SIGNALS:
+        loop.add_signal_handler(each, stop.set)
+    try:
+        yield stop
+    finally:
+        for each in _SIGNALS:
+            loop.remove_signal_handler(each)
+
+
+def _listening(address: Address) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        return socket.create_server((address.host, address.port), family=family)
+    except OSError as error:
+        raise ConfigurationError(
+            f"REST cannot listen on {address}: {error.strerror}",
+            hint="Another agent may be running: stop it, or set rest_listen.",
+        ) from None
+
+
+def _print_ready(event: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(event) + "\n")
+    sys.stdout.flush()
