@@ -46,28 +46,33 @@ def read_key_file(path: Path) -> bytes:
     :raises ConfigurationError: when the file is missing, is readable by others than its owner, or holds no root key.
     """
     try:
-        # Non-blocking, so that a FIFO in the file's place cannot hang the start.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with open(path, "rb", opener=_open_without_waiting) as file:  # noqa: PTH123 - Path.open takes no opener
+            _check_status(
+                path, os.fstat(file.fileno())
+            )  # of what is open, not of what the name may mean by now
+            return root_key_from_text(file.read(FILE_LIMIT), str(path))
     except OSError as error:
         raise _unusable(path, error) from error
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)  # of what is open, not of what the name may mean by now
-        if not stat.S_ISREG(status.st_mode):
-            raise ConfigurationError(
-                f"{path} is no regular file", hint="Name the file that holds the root key."
-            )
-        if status.st_mode & OTHERS:
-            raise ConfigurationError(
-                f"the root key file {path} is open to others than its owner (mode {stat.S_IMODE(status.st_mode):04o})",
-                hint=f"Run `chmod 600 {path}` (in a Kubernetes secret volume: defaultMode 0400), and consider whether "
-                "someone may have read the key already.",
-            )
-        if status.st_uid not in {os.geteuid(), 0}:
-            raise ConfigurationError(
-                f"the root key file {path} belongs to user {status.st_uid}",
-                hint=f"It must belong to the user that runs this program: `chown {os.geteuid()} {path}`.",
-            )
-        return root_key_from_text(file.read(FILE_LIMIT), str(path))
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a FIFO in the file's place must not hang the start
+
+
+def _check_status(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise ConfigurationError(f"{path} is no regular file", hint="Name the file that holds the root key.")
+    if status.st_mode & OTHERS:
+        raise ConfigurationError(
+            f"the root key file {path} is open to others than its owner (mode {stat.S_IMODE(status.st_mode):04o})",
+            hint=f"Run `chmod 600 {path}` (in a Kubernetes secret volume: defaultMode 0400), and consider whether "
+            "someone may have read the key already.",
+        )
+    if status.st_uid not in {os.geteuid(), 0}:
+        raise ConfigurationError(
+            f"the root key file {path} belongs to user {status.st_uid}",
+            hint=f"It must belong to the user that runs this program: `chown {os.geteuid()} {path}`.",
+        )
 
 
 def load_or_create_key_file(path: Path) -> bytes:
