@@ -41,6 +41,8 @@ class _Refused(Exception):
 
 def _explain(report: str, policy: str) -> str:
     """Turn the engine's error tree into lines like ``line 3: Invalid boolean operator``."""
+    if "bad_alloc" in report:
+        raise MemoryError  # the engine goes on after it, in an unknown state
     raw, source, found = report.encode(), policy.encode(), dict[str, None]()
     for match in _ERROR.finditer(raw):
         message = raw[match.end() : match.end() + int(match[3])].decode(errors="replace")

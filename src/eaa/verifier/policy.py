@@ -42,6 +42,7 @@ MAX_INPUT_SIZE: Final = 4 * 1024 * 1024
 """Bytes of JSON that one evaluation reads."""
 _RESERVED_DATA: Final = frozenset({"policy", "reference"})
 _MAX_WAITING: Final = 256
+_MAX_REMEMBERED_SIZE: Final = 16 * 1024
 
 
 class PolicyKind(StrEnum):
@@ -107,6 +108,7 @@ class PolicyEngine:
             self._idle.put(process)
         self._threads = ThreadPoolExecutor(processes, thread_name_prefix="policy")
         self._waiting = 0
+        self._closed = False
         self._remembered: OrderedDict[bytes, dict[str, Any]] = OrderedDict()
         self._capacity = remembered
 
@@ -127,12 +129,13 @@ class PolicyEngine:
 
     async def close(self) -> None:
         """End the children; questions that still wait are answered with an error."""
+        self._closed = True
         await asyncio.to_thread(self._close)
 
     def _close(self) -> None:
         for process in self._processes:
-            process.close()
-        self._threads.shutdown(cancel_futures=True)
+            process.stop()
+        self._threads.shutdown()
         for process in self._processes:
             process.close()
 
@@ -202,37 +205,29 @@ class PolicyEngine:
         self, text: str, data: Mapping[str, Any], given: Any, kind: PolicyKind
     ) -> dict[str, Any]:
         scan = self._scan(text)
-        request = {
-            "policy": text,
-            "data": _canonical(data),
-            "input": _canonical(given),
-            "rules": _RULES[kind],
-        }
-        key = sha256(
-            b"\0".join(sha256(request[part].encode()).digest() for part in ("policy", "data", "input"))
-        )
-        key.update(kind.encode())
-        values = None if scan.volatile else self._remembered.get(key.digest())
-        if values is not None:
-            self._remembered.move_to_end(key.digest())
+        request: dict[str, Any] = {"policy": text, "data": _canonical(data), "input": _canonical(given)}
+        # No part contains a NUL, so that joining them is unambiguous.
+        key = sha256("\0".join((kind, *request.values())).encode()).digest()
+        if not scan.volatile and (values := self._remembered.get(key)) is not None:
+            self._remembered.move_to_end(key)
             return values
-        values = await self._ask(request)
-        if not scan.volatile:
-            self._remembered[key.digest()] = values
+        values = await self._ask({**request, "rules": _RULES[kind]})
+        if not scan.volatile and len(_canonical(values)) <= _MAX_REMEMBERED_SIZE:
+            self._remembered[key] = values
             while len(self._remembered) > self._capacity:
                 self._remembered.popitem(last=False)
         return values
 
     async def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        if self._closed:
+            raise UnavailableError(
+                "the policy engine is closed", hint="The server is stopping; ask again later."
+            )
         if self._waiting >= _MAX_WAITING:
             raise UnavailableError("too many policy evaluations are waiting", hint="Try again in a moment.")
         self._waiting += 1
         try:
             answer = await asyncio.get_running_loop().run_in_executor(self._threads, self._ask_one, request)
-        except RuntimeError as error:
-            raise UnavailableError(
-                "the policy engine is closed", hint="The server is stopping; ask again later."
-            ) from error
         finally:
             self._waiting -= 1
         if not isinstance(values := answer.get("values"), dict):

@@ -44,12 +44,8 @@ hardware := 2 if {
 	up_to_date(input.sgx)
 }
 
-# 2 for configuration: known and approved.
-configuration := 2 if {
-	input.tdx.td_attributes.debug == false
-	input.tdx.td_attributes.septve_disable == true
-	input.tdx.td_attributes.perfmon == false
-}
+# 2 for configuration: known and approved. Other attributes than debug are checked before any policy is asked.
+configuration := 2 if input.tdx.td_attributes.debug == false
 
 configuration := 2 if input.sgx.debug == false
 
