@@ -19,7 +19,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from eaa.endorser.files import load_endorsements
-    from eaa.rats import Appraisal, Claims, EaaError, Endorsements, EvidenceError, EvidenceRejected, TrustAnchor
+    from eaa.rats import (
+        Appraisal,
+        Claims,
+        EaaError,
+        Endorsements,
+        EvidenceError,
+        EvidenceRejected,
+        TrustAnchor,
+    )
     from eaa.tee.dcap.policy import AcceptancePolicy
     from eaa.tee.registry import parse_evidence
     from eaa.verifier import INTEL_ROOT, Verifier

@@ -48,9 +48,7 @@ MAX_CHAIN_BYTES: Final = 32 * 1024
 MAX_CRL_BYTES: Final = 4 * 1024 * 1024
 _BEGIN: Final = b"-----BEGIN CERTIFICATE-----"
 _PEM: Final = re.compile(rb"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----")
-_KNOWN_CRITICAL: Final = frozenset(
-    {ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE}
-)
+_KNOWN_CRITICAL: Final = frozenset({ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE})
 
 
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
@@ -290,14 +288,16 @@ def read_crl(der: bytes, issuer: Certificate) -> Crl:
         crl = x509.load_der_x509_crl(der)
         end, critical = crl.next_update_utc, [each.oid for each in crl.extensions if each.critical]
         name = crl.issuer
-    except Exception as error:  # noqa: BLE001 - as for certificates
+    except Exception as error:
         raise CrlIssue(f"the CRL cannot be read: {type(error).__name__}") from error
     if name != issuer.subject:
         raise CrlIssue(f"the CRL is of {name.rfc4514_string()!r}, not of {issuer.subject.rfc4514_string()!r}")
     if not crl.is_signature_valid(issuer.public_key):
         raise CrlIssue(f"the CRL is not signed by {issuer.name!r}")
     if critical:
-        raise CrlIssue(f"the CRL has the critical extension {critical[0].dotted_string}, which is not understood")
+        raise CrlIssue(
+            f"the CRL has the critical extension {critical[0].dotted_string}, which is not understood"
+        )
     if end is None:
         raise CrlIssue("the CRL has no nextUpdate, so its age cannot be judged")
     return Crl(crl, Window(f"CRL of {issuer.name}", crl.last_update_utc, end))

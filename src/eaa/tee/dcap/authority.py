@@ -97,7 +97,9 @@ def authenticate_tcb_info(endorsement: Endorsement, chains: ChainReader) -> Stat
     )
 
 
-def authenticate_enclave_identity(endorsement: Endorsement, chains: ChainReader) -> Statement[EnclaveIdentity]:
+def authenticate_enclave_identity(
+    endorsement: Endorsement, chains: ChainReader
+) -> Statement[EnclaveIdentity]:
     """Prove and read an enclave identity (attack A1: fetched is not verified)."""
     return _authenticate(
         endorsement,
@@ -160,7 +162,9 @@ def authenticate_platform(
         [tcb_info_of(each) for each in endorsements.of_kind("tcb_info")],
         lambda value: value.id == tee and pck is not None and value.fmspc == pck.extension.fmspc,
     )
-    tcb_info = _statement(info, rules.TCB_INFO_CHAIN, rules.TCB_INFO_REVOCATION, rules.TCB_INFO_DATES, root_crl, found)
+    tcb_info = _statement(
+        info, rules.TCB_INFO_CHAIN, rules.TCB_INFO_REVOCATION, rules.TCB_INFO_DATES, root_crl, found
+    )
     _platform_match(tcb_info, pck, tee, found)
     identity = _choose(
         [identity_of(each) for each in endorsements.of_kind("qe_identity")],
@@ -177,7 +181,9 @@ def authenticate_platform(
     if qe_identity is not None:
         expected = QE_OF_TEE[tee]
         found.add(rules.QE_IDENTITY_TEE.holds(qe_identity.id == expected, expected, qe_identity.id))
-    return Platform(tuple(found.checks), tuple(found.dated), pck, tcb_info, qe_identity, _facts(pck, tcb_info, found))
+    return Platform(
+        tuple(found.checks), tuple(found.dated), pck, tcb_info, qe_identity, _facts(pck, tcb_info, found)
+    )
 
 
 def _pck(certification: CertificationData, chains: ChainReader, found: _Findings) -> PckIdentity | None:
@@ -205,7 +211,9 @@ def _root_crl(endorsements: Endorsements, pck: PckIdentity | None, found: _Findi
     return crl
 
 
-def _pck_crl(endorsements: Endorsements, pck: PckIdentity | None, chains: ChainReader, found: _Findings) -> None:
+def _pck_crl(
+    endorsements: Endorsements, pck: PckIdentity | None, chains: ChainReader, found: _Findings
+) -> None:
     issuer = pck.chain.issuer if pck else None
     crl = _crl(endorsements, "pck_crl", issuer, rules.PCK_CRL, rules.PCK_CRL_DATES, found, chains)
     if pck is not None:
@@ -271,7 +279,9 @@ def _not_revoked(crl: Crl | None, certificate: Certificate, rule: Rule, found: _
         return
     revoked = revoked_in(crl, certificate)
     found.add(
-        rule.holds(revoked is None, expected, "not listed" if revoked is None else f"revoked on {revoked:%Y-%m-%d}")
+        rule.holds(
+            revoked is None, expected, "not listed" if revoked is None else f"revoked on {revoked:%Y-%m-%d}"
+        )
     )
 
 
@@ -282,7 +292,12 @@ def _choose(candidates: list[Statement[_S]], fits: Callable[[_S], bool]) -> Stat
 
 
 def _statement(
-    statement: Statement[_S] | None, chain: Rule, revocation: Rule, dates: Rule, root_crl: Crl | None, found: _Findings
+    statement: Statement[_S] | None,
+    chain: Rule,
+    revocation: Rule,
+    dates: Rule,
+    root_crl: Crl | None,
+    found: _Findings,
 ) -> _S | None:
     if statement is None:
         found.add(chain.not_made("a signed statement of the vendor", "the endorsements hold none"))
@@ -307,7 +322,7 @@ def _platform_match(info: TcbInfo | None, pck: PckIdentity | None, tee: str, fou
 
 
 def _facts(pck: PckIdentity | None, info: TcbInfo | None, found: _Findings) -> dict[str, Any]:
-    """What the collateral says of the platform, for claims; nothing in here is decided upon."""
+    """Return what the collateral says of the platform, for claims; nothing in here is decided upon."""
     facts: dict[str, Any] = {}
     if pck is not None:
         extension = pck.extension
@@ -327,5 +342,7 @@ def _facts(pck: PckIdentity | None, info: TcbInfo | None, found: _Findings) -> d
     if info is not None:
         facts["tcb_evaluation_number"] = info.evaluation_number
     if found.dated:
-        facts["collateral_valid_until"] = min(each.window.end for each in found.dated).strftime("%Y-%m-%dT%H:%M:%SZ")
+        facts["collateral_valid_until"] = min(each.window.end for each in found.dated).strftime(
+            "%Y-%m-%dT%H:%M:%SZ"
+        )
     return facts

@@ -15,10 +15,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from eaa.rats import EndorsementError
 from eaa.tee.dcap.ecdsa import verifies
 from eaa.tee.dcap.signed_json import JsonObject, SignedObject, read_signed_object
-from eaa.tee.x509 import Chain, ChainReader, Window
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+    from eaa.tee.x509 import Chain, ChainReader, Window
 
 __all__ = [
     "COMPONENTS",
@@ -128,7 +129,9 @@ def read_signing_chain(pem: bytes, chains: ChainReader) -> Chain:
     """
     chain = chains.read(pem)
     if len(chain.certificates) != 2 or chain.leaf.name != TCB_SIGNING:
-        raise EndorsementError(f"statements are signed by {TCB_SIGNING!r} below the root, not by {chain.names}")
+        raise EndorsementError(
+            f"statements are signed by {TCB_SIGNING!r} below the root, not by {chain.names}"
+        )
     return chain
 
 

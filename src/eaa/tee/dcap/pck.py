@@ -8,16 +8,25 @@ section 1.3.5 (extension 1.2.840.113741.1.13.1).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
 from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from eaa.rats import EndorsementError
-from eaa.tee.x509 import Chain, ChainReader
 
-__all__ = ["PLATFORM_CA", "PROCESSOR_CA", "PckExtension", "PckIdentity", "read_pck_chain", "read_pck_extension"]
+if TYPE_CHECKING:
+    from eaa.tee.x509 import Chain, ChainReader
+
+__all__ = [
+    "PLATFORM_CA",
+    "PROCESSOR_CA",
+    "PckExtension",
+    "PckIdentity",
+    "read_pck_chain",
+    "read_pck_extension",
+]
 
 PLATFORM_CA: Final = "Intel SGX PCK Platform CA"
 PROCESSOR_CA: Final = "Intel SGX PCK Processor CA"

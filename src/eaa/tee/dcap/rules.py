@@ -152,7 +152,11 @@ QE_IDENTITY_TEE: Final = Rule(
     "Get the QE identity for this TEE: QE for SGX, TD_QE for TDX.",
 )
 QE_SIGNATURE: Final = Rule(
-    "dcap.qe.report-signature", _A, "The platform's PCK key signed the quoting enclave's report", QVL, _SAME_EVIDENCE
+    "dcap.qe.report-signature",
+    _A,
+    "The platform's PCK key signed the quoting enclave's report",
+    QVL,
+    _SAME_EVIDENCE,
 )
 QE_BINDING: Final = Rule(
     "dcap.qe.binding", _A, "The quoting enclave vouches for the attestation key", QVL, _SAME_EVIDENCE
@@ -165,7 +169,11 @@ QE_MRSIGNER: Final = Rule(
     "The quote comes from an enclave that is not Intel's quoting enclave: do not trust this platform.",
 )
 QE_PRODUCT: Final = Rule(
-    "dcap.qe.product", _A, "The quoting enclave is the right product", QVL, "Use Intel's quoting enclave for this TEE."
+    "dcap.qe.product",
+    _A,
+    "The quoting enclave is the right product",
+    QVL,
+    "Use Intel's quoting enclave for this TEE.",
 )
 QE_ATTRIBUTES: Final = Rule(
     "dcap.qe.attributes",

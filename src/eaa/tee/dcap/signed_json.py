@@ -42,7 +42,9 @@ def read_signed_object(content: bytes, *names: str) -> SignedObject:
     members = members_of(content)
     name = next((each for each in names if each in members), None)
     if name is None or "signature" not in members:
-        raise EndorsementError(f"expected an object with {names[0]!r} and 'signature', found {sorted(members)[:8]}")
+        raise EndorsementError(
+            f"expected an object with {names[0]!r} and 'signature', found {sorted(members)[:8]}"
+        )
     value, text = members[name]
     signature = JsonObject({"signature": members["signature"][0]}, name).hex("signature", 64)
     if not isinstance(value, dict):

@@ -37,7 +37,6 @@ from eaa.tee.dcap.authority import (
     authenticate_tcb_info,
 )
 from eaa.tee.dcap.ecdsa import load_point, verifies
-from eaa.tee.dcap.policy import AcceptancePolicy
 from eaa.tee.dcap.quote import INTEL_QE_VENDOR_ID, CertificationData
 from eaa.tee.dcap.tcb import Rating, match_isv_level
 from eaa.tee.sgx import verify as sgx
@@ -52,6 +51,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
     from eaa.tee.dcap.collateral import EnclaveIdentity, IdentityLevel
+    from eaa.tee.dcap.policy import AcceptancePolicy
 
 __all__ = ["REPORT_DATA_SIZE", "DcapVerifier"]
 
@@ -106,7 +106,11 @@ class DcapVerifier:
         part = envelope.signature
         module = tdx.module_of(quote.report) if isinstance(quote, TdxQuote) else None
         certified = _Certified(
-            part.attestation_key, part.qe_report, part.qe_report_signature, part.qe_auth_data, part.certification
+            part.attestation_key,
+            part.qe_report,
+            part.qe_report_signature,
+            part.qe_auth_data,
+            part.certification,
         )
         standing = self._standing(certified, module, endorsements)
         now = at.strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -114,16 +118,22 @@ class DcapVerifier:
         vendor = envelope.header.qe_vendor_id
         checks = [
             rules.VENDOR.holds(vendor == INTEL_QE_VENDOR_ID, INTEL_QE_VENDOR_ID.hex(), vendor.hex()),
-            rules.LENGTH.passed("quote, then nothing but zero padding", f"{envelope.padding} zero bytes were cut"),
+            rules.LENGTH.passed(
+                "quote, then nothing but zero padding", f"{envelope.padding} zero bytes were cut"
+            ),
             *standing.checks,
         ]
         # (9) The attestation key signed exactly this header and body.
         if standing.key is None:
-            checks.append(rules.SIGNATURE.not_made("signed by the attestation key", "that key is not certified"))
+            checks.append(
+                rules.SIGNATURE.not_made("signed by the attestation key", "that key is not certified")
+            )
         else:
             genuine = verifies(standing.key, part.signature, envelope.signed)
             checks.append(
-                rules.SIGNATURE.holds(genuine, "signed by the attestation key", "it verifies" if genuine else "it does not")
+                rules.SIGNATURE.holds(
+                    genuine, "signed by the attestation key", "it verifies" if genuine else "it does not"
+                )
             )
         if isinstance(quote, TdxQuote):
             checks.extend(tdx.check_td(quote.report, self._policy))
@@ -140,7 +150,9 @@ class DcapVerifier:
         self, certified: _Certified, module: tdx.Module | None, endorsements: Endorsements
     ) -> _Standing:
         """Make steps 1 to 8. ``module`` is what a TD's report says of its TDX module, None for an enclave."""
-        platform = self._platform(certified.certification, endorsements, tee="SGX" if module is None else "TDX")
+        platform = self._platform(
+            certified.certification, endorsements, tee="SGX" if module is None else "TDX"
+        )
         checks = list(platform.checks)
         # (6) The PCK key signed the QE's report, and the report vouches for the attestation key.
         key = load_point(certified.attestation_key)
@@ -175,23 +187,33 @@ def _qe_report(certified: _Certified, platform: Platform, checks: list[Check]) -
     else:
         signed = verifies(platform.pck.public_key, certified.qe_report_signature, certified.qe_report)
         checks.append(
-            rules.QE_SIGNATURE.holds(signed, "signed by the PCK key", "it verifies" if signed else "it does not")
+            rules.QE_SIGNATURE.holds(
+                signed, "signed by the PCK key", "it verifies" if signed else "it does not"
+            )
         )
-    digest = sha256(certified.attestation_key + certified.qe_auth_data).digest().ljust(REPORT_DATA_SIZE, b"\0")
+    digest = (
+        sha256(certified.attestation_key + certified.qe_auth_data).digest().ljust(REPORT_DATA_SIZE, b"\0")
+    )
     stated = EnclaveReport.parse(certified.qe_report).report_data
     bound = stated == digest and load_point(certified.attestation_key) is not None
     checks.append(rules.QE_BINDING.holds(bound, digest.hex(), stated.hex()))
     return signed and bound
 
 
-def _quoting_enclave(qe: EnclaveReport, identity: EnclaveIdentity, checks: list[Check]) -> IdentityLevel | None:
+def _quoting_enclave(
+    qe: EnclaveReport, identity: EnclaveIdentity, checks: list[Check]
+) -> IdentityLevel | None:
     """Step 7. Return the level that the quoting enclave reaches."""
     checks.append(
-        rules.QE_MRSIGNER.holds(qe.mr_signer == identity.mr_signer, identity.mr_signer.hex(), qe.mr_signer.hex())
+        rules.QE_MRSIGNER.holds(
+            qe.mr_signer == identity.mr_signer, identity.mr_signer.hex(), qe.mr_signer.hex()
+        )
     )
     checks.append(
         rules.QE_PRODUCT.holds(
-            qe.isv_prod_id == identity.isv_prod_id, f"product id {identity.isv_prod_id}", f"product id {qe.isv_prod_id}"
+            qe.isv_prod_id == identity.isv_prod_id,
+            f"product id {identity.isv_prod_id}",
+            f"product id {qe.isv_prod_id}",
         )
     )
     attributes = int.from_bytes(qe.attributes, "big") & identity.attributes_mask
@@ -221,7 +243,9 @@ def _status(rating: Rating | None, policy: AcceptancePolicy, checks: list[Check]
     if rating is None:
         checks.append(rules.TCB_STATUS.not_made(accepted, "no status: the TCB could not be rated"))
         return
-    checks.append(rules.TCB_REVOKED.holds(rating.status != "Revoked", "any status but Revoked", rating.status))
+    checks.append(
+        rules.TCB_REVOKED.holds(rating.status != "Revoked", "any status but Revoked", rating.status)
+    )
     checks.append(rules.TCB_STATUS.holds(rating.status in policy.tcb_statuses, accepted, rating.status))
     if rating.advisory_ids:
         checks.append(rules.ADVISORIES.warned("none", ", ".join(rating.advisory_ids)))
@@ -230,7 +254,9 @@ def _status(rating: Rating | None, policy: AcceptancePolicy, checks: list[Check]
 
 
 def _evaluation(platform: Platform, policy: AcceptancePolicy, checks: list[Check]) -> None:
-    numbers = [each.evaluation_number for each in (platform.tcb_info, platform.qe_identity) if each is not None]
+    numbers = [
+        each.evaluation_number for each in (platform.tcb_info, platform.qe_identity) if each is not None
+    ]
     if numbers:
         required = policy.minimum_tcb_evaluation_number
         checks.append(

@@ -28,14 +28,18 @@ def rate(
     if level is None:
         checks.append(rules.TCB_LEVEL.failed(expected, found))
         return None
-    checks.append(rules.TCB_LEVEL.passed(expected, f"{found}: {level.status}, level of {level.date:%Y-%m-%d}"))
+    checks.append(
+        rules.TCB_LEVEL.passed(expected, f"{found}: {level.status}, level of {level.date:%Y-%m-%d}")
+    )
     return combine(level, [qe_level]) if qe_level is not None else None
 
 
 def check_enclave(report: EnclaveReport) -> list[Check]:
     """Check the attributes and reserved fields of an enclave's report."""
     flags = report.attributes_flags
-    reserved = any(report.reserved_1) or any(report.reserved_2) or any(report.reserved_3) or any(report.reserved_4)
+    reserved = (
+        any(report.reserved_1) or any(report.reserved_2) or any(report.reserved_3) or any(report.reserved_4)
+    )
     return [
         rules.SGX_RESERVED.holds(not reserved, "all zero", "not all zero" if reserved else "all zero"),
         rules.SGX_INIT.holds(bool(flags & FLAG_INIT), "INIT=1", f"INIT={flags & FLAG_INIT}"),

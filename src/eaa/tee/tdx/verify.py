@@ -87,13 +87,20 @@ def _check_identity(module: Module, info: TcbInfo, checks: list[Check]) -> None:
     attributes = module.attributes & identity.attributes_mask
     checks.append(
         rules.TDX_MODULE_ATTRIBUTES.holds(
-            attributes == identity.attributes, f"{identity.attributes:016x} (masked)", f"{attributes:016x} (masked)"
+            attributes == identity.attributes,
+            f"{identity.attributes:016x} (masked)",
+            f"{attributes:016x} (masked)",
         )
     )
 
 
 def _rate_at(
-    svn: bytes, pck: PckExtension, info: TcbInfo, qe_level: IdentityLevel | None, when: str, checks: list[Check]
+    svn: bytes,
+    pck: PckExtension,
+    info: TcbInfo,
+    qe_level: IdentityLevel | None,
+    when: str,
+    checks: list[Check],
 ) -> Rating | None:
     level = match_level(info.levels, pck.tcb_components, pck.pce_svn, svn)
     found = f"{when}: components {list(pck.tcb_components)}, PCE SVN {pck.pce_svn}, TEE_TCB_SVN {list(svn)}"
@@ -146,7 +153,9 @@ def check_td(report: td.TdReport, policy: AcceptancePolicy) -> list[Check]:
         rules.TDX_MIGRATABLE.holds(
             not migratable or policy.allow_migratable, "MIGRATABLE=0", f"MIGRATABLE={migratable:d}"
         ),
-        (rules.TDX_PERFMON.warned if perfmon else rules.TDX_PERFMON.passed)("PERFMON=0", f"PERFMON={perfmon:d}"),
+        (rules.TDX_PERFMON.warned if perfmon else rules.TDX_PERFMON.passed)(
+            "PERFMON=0", f"PERFMON={perfmon:d}"
+        ),
     ]
     if report.mr_service_td:
         allowed = report.mr_service_td == _MR_SERVICE_TD_ZERO or report.mr_service_td in policy.service_tds

@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``eaa verify`` and ``eaa explain``."""
+
+from __future__ import annotations
+
+import binascii
+import json
+import re
+from base64 import b64decode
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from eaa.cli._options import (
+    HexBytes,
+    InputFile,
+    at_option,
+    echo_json,
+    json_option,
+    report_data_option,
+    tee_option,
+)
+from eaa.cli._render import appraisal_lines, evidence_lines
+from eaa.cli._run import EXIT_OK, EXIT_REJECTED, EXIT_UNDECIDED
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from eaa.rats import Appraisal, Endorsements, TrustAnchor
+
+__all__ = ["explain", "read_evidence", "verify"]
+
+_TEES: Final = ("sgx", "tdx")
+_HEX: Final = re.compile(rb"\s*[0-9A-Fa-f\s]+")
+_BASE64: Final = re.compile(rb"\s*[A-Za-z0-9+/=\s]+")
+
+
+def read_evidence(data: bytes) -> bytes:
+    """Return the bytes of evidence that is given as it is, in hex or in base64."""
+    if _HEX.fullmatch(data):
+        text = b"".join(data.split())
+        return binascii.unhexlify(text) if len(text) % 2 == 0 else data
+    if _BASE64.fullmatch(data):
+        try:
+            return b64decode(data, validate=False)
+        except binascii.Error:
+            return data
+    return data
+
+
+def _anchors(root: bytes | None) -> tuple[TrustAnchor, ...]:
+    from cryptography import x509  # noqa: PLC0415 - slow, and `--help` does not need it
+
+    from eaa.rats import ConfigurationError, TrustAnchor  # noqa: PLC0415
+    from eaa.verifier import INTEL_ROOT  # noqa: PLC0415
+
+    if root is None:
+        return (INTEL_ROOT,)
+    try:
+        load = (
+            x509.load_pem_x509_certificate
+            if root.lstrip().startswith(b"-----")
+            else x509.load_der_x509_certificate
+        )
+        anchor = TrustAnchor.from_certificate(load(root), simulated=True)
+    except ValueError as error:
+        raise ConfigurationError(
+            "the file given with --root is no certificate", hint="Give one X.509 certificate in PEM or DER."
+        ) from error
+    return (INTEL_ROOT,) if anchor.public_key == INTEL_ROOT.public_key else (INTEL_ROOT, anchor)
+
+
+def _endorsements(path: Path | None) -> Endorsements:
+    from eaa.endorser.files import load_endorsements  # noqa: PLC0415 - as above
+    from eaa.rats import Endorsements  # noqa: PLC0415
+
+    return Endorsements() if path is None else load_endorsements(path)
+
+
+def _appraise(
+    evidence: bytes,
+    tee: str,
+    endorsements: Path | None,
+    at: datetime,
+    report_data: bytes | None,
+    **options: Any,
+) -> Appraisal:
+    from eaa.tee.dcap.policy import AcceptancePolicy  # noqa: PLC0415 - as above
+    from eaa.tee.registry import parse_evidence  # noqa: PLC0415
+    from eaa.verifier import Verifier  # noqa: PLC0415
+
+    policy = AcceptancePolicy(
+        tcb_statuses=frozenset(options["accept_tcb_status"]) | {"UpToDate"},
+        minimum_tcb_evaluation_number=options["min_tcb_evaluation_number"],
+        service_tds=frozenset(options["allow_service_td"]),
+    )
+    quote = parse_evidence(read_evidence(evidence), tee=tee.lower())
+    verifier = Verifier(_anchors(options["root"]), policy)
+    expected = quote.report_data if report_data is None else report_data
+    return verifier.verify(quote, _endorsements(endorsements), at=at, report_data=expected)
+
+
+def _status(appraisal: Appraisal) -> int:
+    if appraisal.accepted:
+        return EXIT_OK
+    return EXIT_UNDECIDED if appraisal.undecided else EXIT_REJECTED
+
+
+def _acceptance(command: Any) -> Any:
+    """Add the options that say what is accepted beyond genuineness, and which roots are trusted."""
+    for option in (
+        click.option(
+            "--root",
+            type=InputFile(64 * 1024),
+            help="Also trust this root certificate (PEM or DER), such as a simulator's; the verdict says so.",
+        ),
+        click.option(
+            "--allow-service-td",
+            type=HexBytes(48, 48),
+            multiple=True,
+            help="Accept a TD with this MRSERVICETD; may be repeated.",
+        ),
+        click.option(
+            "--min-tcb-evaluation-number",
+            type=click.IntRange(min=0),
+            default=0,
+            show_default=True,
+            help="Refuse collateral of an older TCB evaluation.",
+        ),
+        click.option(
+            "--accept-tcb-status",
+            metavar="STATUS",
+            multiple=True,
+            help="Accept this TCB status besides UpToDate; may be repeated. Revoked is never accepted.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command(
+    epilog="Exit status: 0 accepted, 1 rejected, 2 bad usage or malformed input, 3 cannot tell (something is missing)."
+)
+@click.argument("evidence", type=InputFile(1024 * 1024))
+@tee_option(*_TEES)
+@click.option(
+    "--endorsements",
+    type=click.Path(exists=True, path_type=Path),
+    help="Collateral: one JSON file, or a folder of Intel PCS responses. Without it nothing can be accepted.",
+)
+@at_option
+@report_data_option
+@_acceptance
+@click.option(
+    "--full", is_flag=True, help="Show expected and found of every check, not only of those in the way."
+)
+@json_option
+@click.pass_context
+def verify(
+    ctx: click.Context,
+    /,
+    evidence: bytes,
+    tee: str,
+    endorsements: Path | None,
+    at: datetime,
+    report_data: bytes,
+    full: bool,  # noqa: FBT001 - click passes options by name
+    as_json: bool,  # noqa: FBT001
+    **options: Any,
+) -> None:
+    r"""Verify that EVIDENCE is genuine, current, bound to this report data, and in an acceptable state.
+
+    EVIDENCE is a file with a quote as the hardware made it (or its hex or base64), or - for standard input.
+
+    \b
+    Examples:
+      eaa verify quote.bin --tee tdx --endorsements collateral.json --report-data 6162…
+      eaa verify quote.bin --tee sgx --endorsements pcs/ --at 2025-07-19T10:00:34Z --report-data 6162… --json
+      eaa sim tdx --report-data 6162 --out o && eaa verify o/quote.bin --tee tdx \
+          --endorsements o/collateral.json --root o/root_ca.der --report-data 6162
+    """
+    appraisal = _appraise(evidence, tee, endorsements, at, report_data, **options)
+    document = appraisal.to_json()
+    if as_json:
+        echo_json(document)
+    else:
+        for line in appraisal_lines(document, full=full):
+            click.echo(line)
+    ctx.exit(_status(appraisal))
+
+
+@click.command(
+    epilog="Exit status: 0 explained, 2 bad usage or malformed input. What is explained may be a rejection."
+)
+@click.argument("subject", metavar="EVIDENCE|VERDICT", type=InputFile(4 * 1024 * 1024))
+@click.option("--tee", type=click.Choice(_TEES, case_sensitive=False), help="Kind of TEE, for evidence.")
+@click.option(
+    "--endorsements", type=click.Path(exists=True, path_type=Path), help="Collateral to explain it against."
+)
+@at_option
+@_acceptance
+@json_option
+def explain(
+    subject: bytes,
+    tee: str | None,
+    endorsements: Path | None,
+    at: datetime,
+    as_json: bool,  # noqa: FBT001 - click passes options by name
+    **options: Any,
+) -> None:
+    r"""Explain evidence, or a verdict that was kept: every check, with what it expected, what it found and what to do.
+
+    EVIDENCE is a file as for `eaa verify`; VERDICT is what `eaa verify --json` wrote or what Verdictd recorded. Explaining
+    decides nothing: report data is taken from the evidence itself.
+
+    \b
+    Examples:
+      eaa explain quote.bin --tee tdx --endorsements collateral.json
+      eaa verify quote.bin … --json > verdict.json; eaa explain verdict.json
+    """
+    document = _verdict(subject)
+    if document is None:
+        if tee is None:
+            raise click.UsageError("evidence needs --tee; a verdict is JSON with a list of checks")
+        document = _appraise(subject, tee, endorsements, at, None, **options).to_json()
+        if not as_json:
+            for line in evidence_lines(document["claims"]):
+                click.echo(line)
+            click.echo()
+    if as_json:
+        echo_json(document)
+        return
+    for line in appraisal_lines(document, full=True):
+        click.echo(line)
+
+
+def _verdict(data: bytes) -> dict[str, Any] | None:
+    """Return a stored verdict, or None when ``data`` is not one."""
+    if not data.lstrip().startswith(b"{"):
+        return None
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    while isinstance(document, dict) and "checks" not in document:
+        document = next(
+            (document[name] for name in ("appraisal", "document", "error") if name in document), None
+        )
+    if not isinstance(document, dict) or not _is_appraisal(document):
+        raise click.UsageError(
+            "this JSON is no verdict: it has no list of checks with id, result, expected and found"
+        )
+    return document
+
+
+def _is_appraisal(document: dict[str, Any]) -> bool:
+    fields = {"id", "result", "title", "expected", "found", "source", "remedy"}
+    checks = document["checks"]
+    return (
+        {"accepted", "tee", "at"} <= document.keys()
+        and isinstance(checks, list)
+        and all(isinstance(each, dict) and fields <= each.keys() for each in checks)
+    )
