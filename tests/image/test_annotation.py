@@ -125,12 +125,8 @@ def test_other_ciphers_of_the_original_form_are_refused(change: dict[str, Any]) 
         packet(ORIGINAL | change)
 
 
-values = (
-    st.none()
-    | st.integers()
-    | st.text(max_size=30)
-    | st.lists(st.integers(-1, 256), max_size=40)
-    | st.just({})
+values: st.SearchStrategy[object] = st.one_of(
+    st.none(), st.integers(), st.text(max_size=30), st.lists(st.integers(-1, 256), max_size=40)
 )
 
 
