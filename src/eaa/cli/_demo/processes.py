@@ -80,7 +80,7 @@ class Processes:
 
     def __init__(self, logs: Path) -> None:
         self._logs = logs
-        self._services: list[Service] = []
+        self._ending = contextlib.ExitStack()
 
     def start(
         self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None
@@ -96,12 +96,11 @@ class Processes:
                 stderr=subprocess.STDOUT,
             )
         service = Service(name, process, log)
-        self._services.append(service)
+        self._ending.callback(service.stop)
         return service
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *failure: object) -> None:
-        for service in reversed(self._services):
-            service.stop()
+        self._ending.close()
