@@ -44,7 +44,7 @@ class Fault:
     valid: bool = False
     tees: tuple[str, ...] = _BOTH
     tcb_status: str | None = "UpToDate"
-    """The status that the platform then has; ``None`` where no level matches."""
+    """The status that a verifier can then establish; ``None`` where it cannot."""
     advisory_ids: tuple[str, ...] = ()
     machine: Mapping[str, Any] = field(default_factory=dict)
     quote: Mapping[str, Any] = field(default_factory=dict)
@@ -136,12 +136,14 @@ _LIST: Final = (
         "altered-pck",
         "The PPID in the platform's certificate was changed after the CA had signed.",
         ("dcap.pck.chain",),
+        tcb_status=None,
         machine={"altered_pck": True},
     ),
     Fault(
         "wrong-root",
         "Machine and collateral are of somebody who uses the chip maker's names with other keys.",
         ("dcap.pck.chain",),
+        tcb_status=None,
         machine={"impostor": True},
         collateral={"impostor": True},
     ),
@@ -254,6 +256,7 @@ _LIST: Final = (
         "trailing-bytes",
         "Bytes that nobody signed follow the quote.",
         ("dcap.quote.length",),
+        tcb_status=None,
         quote={"trailing": b"unsigned"},
     ),
     # The collateral.
@@ -273,12 +276,14 @@ _LIST: Final = (
         "altered-tcb-info",
         "In the TCB info, OutOfDate was changed to UpToDate after signing.",
         ("dcap.tcb-info.signature",),
+        tcb_status=None,
         collateral={"altered_tcb_info": True},
     ),
     Fault(
         "altered-qe-identity",
         "In the QE identity, the lowest good SVN was lowered after signing.",
         ("dcap.qe-identity.signature",),
+        tcb_status=None,
         collateral={"altered_qe_identity": True},
     ),
     Fault(
@@ -291,12 +296,14 @@ _LIST: Final = (
         "wrong-tee-collateral",
         "TCB info and QE identity are those of the other kind of TEE.",
         ("dcap.tcb-info.tee", "dcap.qe-identity.tee"),
+        tcb_status=None,
         collateral={"other_tee": True},
     ),
     Fault(
         "short-components",
         "The TCB levels list 15 components instead of 16.",
         ("dcap.tcb-info.format",),
+        tcb_status=None,
         collateral={"components": 15},
     ),
     Fault(
@@ -326,13 +333,13 @@ _LIST: Final = (
     Fault(
         "altered-crl",
         "A serial number was changed in the PCK revocation list after signing.",
-        ("dcap.crl.pck",),
+        ("dcap.crl.pck", "dcap.pck.revocation"),
         collateral={"pck_crl": "altered"},
     ),
     Fault(
         "wrong-crl",
         "The PCK revocation list is that of the chip maker's other CA.",
-        ("dcap.crl.pck",),
+        ("dcap.crl.pck", "dcap.pck.revocation"),
         collateral={"pck_crl": "of-other-ca"},
     ),
 )
@@ -361,7 +368,7 @@ class Combination:
 
     @property
     def tcb_status(self) -> str | None:
-        """The worst status of all; ``None`` where no level matches."""
+        """The worst status of all; ``None`` where a verifier cannot establish one."""
         statuses = [fault.tcb_status for fault in self.faults]
         known = [status for status in statuses if status is not None]
         return max(known, key=_STATUSES.index, default="UpToDate") if len(known) == len(statuses) else None

@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from eaa.rats import ConfigurationError
@@ -16,12 +16,24 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["AUTHORITIES", "SEED_SIZE", "State", "home_of", "is_founded", "read_state", "write_state"]
+__all__ = [
+    "AUTHORITIES",
+    "SEED_SIZE",
+    "State",
+    "home_of",
+    "is_founded",
+    "moment",
+    "read_state",
+    "write_state",
+]
 
 AUTHORITIES: Final = ("platform", "processor")
 SEED_SIZE: Final = 32
 _FILE: Final = "vendor.json"
 _FORMAT: Final = 1
+_MAX_SERIAL: Final = 1 << 159
+_FIRST_YEAR: Final = 2000
+_LAST_YEAR: Final = 2200
 _ABOUT: Final = "A simulated chip maker. The seed is secret: it is the root CA's key and every other key."
 
 
@@ -40,6 +52,19 @@ def home_of(folder: Path) -> Path:
     if not is_founded(folder) and (within.is_dir() or (folder / "verdictd.db").exists()):
         return within
     return folder
+
+
+def moment(time: datetime) -> datetime:
+    """Return ``time`` in UTC and whole seconds, as certificates and collateral have it.
+
+    :raises ConfigurationError: when it has no time zone, or certificates around it could not be written.
+    """
+    if time.tzinfo is None or not _FIRST_YEAR <= time.year <= _LAST_YEAR:
+        raise ConfigurationError(
+            f"the simulated chip maker does not know the time {time.isoformat()}",
+            hint=f"Give a time with its offset, in the years {_FIRST_YEAR} to {_LAST_YEAR}.",
+        )
+    return time.astimezone(UTC).replace(microsecond=0)
 
 
 def is_founded(home: Path) -> bool:
@@ -62,7 +87,7 @@ def read_state(home: Path) -> State:
         ) from error
     except OSError as error:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ConfigurationError):
         # Whatever went wrong may quote the file, which holds the seed: it is neither shown nor chained.
         raise ConfigurationError(
             f"{path} is not a chip maker's file of this version", hint="Found a new one in another folder."
@@ -94,10 +119,12 @@ def write_state(home: Path, state: State, root: Mapping[str, bytes], *, keep: bo
 
 def _state(stored: Any) -> State:
     seed = bytes.fromhex(stored["seed"])
-    created = datetime.fromisoformat(stored["created"])
-    if stored["format"] != _FORMAT or len(seed) != SEED_SIZE or created.tzinfo is None:
+    if stored["format"] != _FORMAT or len(seed) != SEED_SIZE:
         raise ValueError
+    created = moment(datetime.fromisoformat(stored["created"]))
     revoked = {ca: tuple(int(serial, 16) for serial in stored["revoked"][ca]) for ca in AUTHORITIES}
+    if not all(0 < serial < _MAX_SERIAL for serials in revoked.values() for serial in serials):
+        raise ValueError
     return State(seed, created, revoked)
 
 

@@ -81,7 +81,7 @@ class Machine:
     pck_chain: bytes
     traits: MachineTraits
     quote_traits: QuoteTraits
-    pck_key: ec.EllipticCurvePrivateKey = field(repr=False)
+    pck_key: ec.EllipticCurvePrivateKey = field(repr=False, compare=False)
     seed: bytes = field(repr=False)
 
     @property

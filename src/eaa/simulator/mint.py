@@ -49,7 +49,7 @@ class Minted:
 
         ``valid`` speaks of cryptography, collateral and a known TCB level, ``accepted`` also of the default policy and the
         binding. ``failed_checks`` are ids of checks that must fail or cannot be made; others may follow from them.
-        ``tcb_status`` and ``advisory_ids`` are the platform's, whether or not a verifier gets as far as to see them.
+        ``tcb_status`` is null where no verifier can establish one; ``advisory_ids`` are those of the platform's levels.
         """
         faults = self.faults
         shown = parse_evidence(self.quote.removesuffix(faults.quote.trailing), tee=self.tee)

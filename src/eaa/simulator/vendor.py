@@ -20,7 +20,16 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from eaa.rats import ConfigurationError, Endorsement, Endorsements, TrustAnchor
 from eaa.simulator.collateral import QE_MODELS, body, qe_identity, tcb_info
 from eaa.simulator.faults import combine
-from eaa.simulator.folder import AUTHORITIES, SEED_SIZE, State, home_of, is_founded, read_state, write_state
+from eaa.simulator.folder import (
+    AUTHORITIES,
+    SEED_SIZE,
+    State,
+    home_of,
+    is_founded,
+    moment,
+    read_state,
+    write_state,
+)
 from eaa.simulator.machine import Machine, qe_signer
 from eaa.simulator.pki import (
     Issuer,
@@ -86,12 +95,15 @@ class ChipMaker:
 
     @classmethod
     def create(cls, now: datetime) -> ChipMaker:
-        """Found a new chip maker; nothing is written until :meth:`save`."""
+        """Found a new chip maker; nothing is written until :meth:`save`.
+
+        :raises ConfigurationError: when ``now`` has no time zone or is outside the years 2000 to 2200.
+        """
         return cls._founded(secrets.token_bytes(SEED_SIZE), now)
 
     @classmethod
     def _founded(cls, seed: bytes, now: datetime) -> ChipMaker:
-        return cls(State(seed, now.astimezone(UTC).replace(microsecond=0), dict.fromkeys(AUTHORITIES, ())))
+        return cls(State(seed, moment(now), dict.fromkeys(AUTHORITIES, ())))
 
     @classmethod
     def load(cls, folder: Path | str) -> ChipMaker:
@@ -189,11 +201,13 @@ class ChipMaker:
 
         ``faults`` are applied as far as they are of collateral, ``changes`` are single :class:`CollateralTraits` such as
         ``evaluation`` or, relative to ``at``, ``begins`` and ``ends``. The same arguments give the same bytes.
+
+        :raises ConfigurationError: when a fault is unknown, or ``at`` has no time zone or is outside the years 2000 to 2200.
         """
         traits = replace(combine(faults).collateral, **changes)
         if traits.impostor:
             return self._impostor.collateral(tee, at, ca=ca, **asdict(replace(traits, impostor=False)))
-        at = at.astimezone(UTC).replace(microsecond=0)
+        at = moment(at)
         signed = self._statements(_OTHER_TEE[tee] if traits.other_tee else tee, at, ca, traits)
         crls = self._crls(at, ca, traits)
         return Endorsements((*signed, *crls))
