@@ -30,21 +30,15 @@ _MAX_FOLDER: Final = 60
 _TERMINATED: Final = 128 + signal.SIGTERM
 
 
-@click.command()
+@click.command(epilog="\b\nExamples:\n  eaa demo\n  eaa demo --keep\n  eaa demo --json")
 @click.option("--keep", is_flag=True, help="Keep the folder with everything that was made, and the logs.")
 @json_option
 def demo(*, keep: bool, as_json: bool) -> int:
-    r"""Play the whole story: an image that only an attested TEE can open.
+    """Play the whole story: an image that only an attested TEE can open.
 
     Starts Verdictd, encrypts a container image with skopeo, opens it in a simulated TDX guest after attestation, and shows the
     same image staying shut for guests that must not have it. Everything stays on this machine and ends with the command. The
     exit status is 0 only if every step went as expected.
-
-    \b
-    Examples:
-      eaa demo
-      eaa demo --keep
-      eaa demo --json
     """
     # Imported here: --help needs none of it.
     from eaa.cli._demo.containers import ContainerTools  # noqa: PLC0415
