@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import eaa
 from eaa.cli._run import run
+from eaa.cli.main import cli
 from eaa.cli.sim import sim
 from eaa.simulator import FAULTS, ChipMaker, measure
 
@@ -170,6 +172,17 @@ def test_a_folder_that_cannot_be_written_is_said_clearly(
     (tmp_path / "quote.bin").mkdir()
     assert eaa_sim("tdx", "--report-data", "01", "--out", tmp_path) == 2
     assert "cannot write" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("fault", "status"), [((), 0), (("--fault", "altered-report"), 1)])
+def test_it_says_how_to_verify(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], fault: tuple[str, ...], status: int
+) -> None:
+    assert eaa_sim("tdx", "--report-data", "01", "--out", tmp_path, *fault) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("try: ")]
+    program, *args = shlex.split(line.removeprefix("try: "))
+    assert program == "eaa"
+    assert run(cli, program, args) == status
 
 
 @pytest.mark.parametrize("command", ["", "tdx", "sgx", "faults", "measure", "init"])

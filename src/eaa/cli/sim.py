@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -256,6 +257,9 @@ def _mint(
         click.echo(f"{name:14} {path}")
     outcome = "accepted" if expected["accepted"] else f"refused by {', '.join(expected['failed_checks'])}"
     click.echo(f"expected: {outcome}; TCB status {expected['tcb_status'] or 'unknown'}")
+    verify = ("eaa", "verify", files["quote"], "--tee", tee, "--endorsements", files["collateral"])
+    bound = ("--root", files["root_ca"], "--at", expected["at"], "--report-data", report_data.hex())
+    click.echo(f"try: {shlex.join((*verify, *bound))}")
 
 
 def _write(out: Path, minted: Minted) -> dict[str, str]:
