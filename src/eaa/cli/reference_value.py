@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["reference_value"]
 
-_MAX_FILE = 2 << 20
+_MAX_FILE: Final = 2 << 20
+_MEASUREMENT: Final = re.compile(r"([0-9A-Fa-f]{2})+|[0-9]+", re.ASCII)
 
 
 @click.group("reference-value")
@@ -37,7 +39,7 @@ def reference_value() -> None:
 
 
 @reference_value.command("set")
-@click.argument("pairs", metavar="NAME=HEX…", nargs=-1, required=True)
+@click.argument("pairs", metavar="NAME=VALUE…", nargs=-1, required=True)
 @click.option("--expires-at", type=Rfc3339(), help="Time from which the values count no longer.")
 @admin_options
 @json_option
@@ -47,8 +49,8 @@ def set_(client: AdminClient, pairs: tuple[str, ...], expires_at: datetime | Non
     for pair in pairs:
         name, separator, value = pair.partition("=")
         if not separator or not name:
-            raise click.UsageError(f"{pair!r} is not NAME=HEX")
-        values.setdefault(name, []).append(_hex(name, value))
+            raise click.UsageError(f"{pair!r} is not NAME=VALUE")
+        values.setdefault(name, []).append(_value(name, value))
     _put(client, values, expires_at, as_json=as_json)
 
 
@@ -107,13 +109,10 @@ def _put(client: AdminClient, values: dict[str, Any], expires_at: datetime | Non
             click.echo(f"set {name}")
 
 
-def _hex(name: str, value: str) -> str:
-    try:
-        found = bytes.fromhex(value)
-    except ValueError:
-        found = b""
-    if not found:
+def _value(name: str, value: str) -> str:
+    """Return hex in lower case, or a number such as the minimum of ``isv_svn``, as it is written."""
+    if not _MEASUREMENT.fullmatch(value):
         raise click.UsageError(
-            f"the value of {name} is not hex; other JSON values come from a file: eaa reference-value import"
+            f"the value of {name} is neither hex nor a number; other values come from a file: eaa reference-value import"
         )
-    return found.hex()
+    return value.lower()

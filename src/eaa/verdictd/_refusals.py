@@ -26,9 +26,7 @@ from eaa.rats import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from eaa.rats import Check
+    from collections.abc import Iterable, Mapping
 
 __all__ = [
     "AttestationRefused",
@@ -42,7 +40,7 @@ __all__ = [
 
 MAX_TEXT: Final = 200
 """Characters of one ``expected`` or ``found``; evidence is a stranger's, and so is its text."""
-_HARDWARE: Final = (Stage.AUTHENTICITY, Stage.BINDING, Stage.POSTURE)
+_HARDWARE: Final = frozenset({Stage.AUTHENTICITY.value, Stage.BINDING.value, Stage.POSTURE.value})
 
 
 class TooLarge(InputError):
@@ -94,41 +92,40 @@ class Refusal:
 
     @property
     def detail(self) -> str:
-        """Everything in one text, for clients that show nothing else."""
-        parts = [self.message]
-        if self.check and not any(each["id"] == self.check for each in self.checks):
-            parts.append(f"check {self.check}")
+        """Everything in one text, for clients that show nothing else: first which checks, then what is known about each."""
+        ids = [each["id"] for each in self.checks]
+        if self.check and self.check not in ids:
+            ids.append(self.check)
+        parts = [
+            ": ".join(part for part in (self.message, ", ".join(f"check {each}" for each in ids)) if part)
+        ]
         parts += check_lines(self.checks)
         if self.hint:
             parts.append(self.hint)
         if self.verdict:
             parts.append(f"verdict {self.verdict}")
-        return "; ".join(part.rstrip(".;") for part in parts)
+        return ". ".join(part.rstrip(".") for part in parts)
 
 
-def guest_view(checks: Iterable[Check]) -> tuple[dict[str, str], ...]:
-    """Return the checks as a guest may see them."""
+def guest_view(checks: Iterable[Mapping[str, str]]) -> tuple[dict[str, str], ...]:
+    """Return checks, given as their JSON, as a guest may see them."""
     seen = []
     for check in checks:
-        view = {"id": check.id, "title": check.rule.title, "remedy": check.rule.remedy}
-        if check.rule.stage in _HARDWARE:
-            view |= {"expected": _short(check.expected), "found": _short(check.found)}
+        view = {name: check[name] for name in ("id", "title", "remedy")}
+        if check["stage"] in _HARDWARE:
+            view |= {name: _short(check[name]) for name in ("expected", "found")}
         seen.append(view)
     return tuple(seen)
 
 
-def check_lines(checks: Iterable[dict[str, str]]) -> list[str]:
-    """Return one line per check: its id, and what a guest may know about it."""
+def check_lines(checks: Iterable[Mapping[str, str]]) -> list[str]:
+    """Return one line per check that says what a guest may know about it."""
     lines = []
     for check in checks:
-        line = f"check {check['id']}"
-        if check.get("expected") or check.get("found"):
-            line += (
-                f": expected {check.get('expected') or 'nothing'}, found {check.get('found') or 'nothing'}"
-            )
-        if check.get("remedy"):
-            line += f" ({check['remedy'].rstrip('.')})"
-        lines.append(line)
+        line = f"{check['id']}: {check['title']}"
+        if "expected" in check:
+            line += f"; expected {check['expected'] or 'nothing'}, found {check['found'] or 'nothing'}"
+        lines.append(f"{line}; {check['remedy'].rstrip('.')}" if check["remedy"] else line)
     return lines
 
 
@@ -144,7 +141,7 @@ def kbs_refusal(
     refusal = _describe(error, variant)
     if guest and refusal.status not in (404, 413) and refusal.status < 500:
         refusal = replace(refusal, status=401)
-    body = ErrorInformation.of(refusal.variant, f"{refusal.detail}; request {request_id}").model_dump()
+    body = ErrorInformation.of(refusal.variant, f"{refusal.detail}. request {request_id}").model_dump()
     body["request_id"] = request_id
     if refusal.verdict:
         body["verdict"] = refusal.verdict
@@ -180,7 +177,7 @@ def _describe(error: EaaError, variant: str) -> Refusal:
         tuple(getattr(error, "checks", ())),
     )
     if isinstance(error, EvidenceRejected):
-        return replace(refusal, checks=guest_view(error.appraisal.failing))
+        return replace(refusal, checks=guest_view(check.to_json() for check in error.appraisal.failing))
     return replace(refusal, status=401) if refusal.variant == "AdminAuthAccess" else refusal
 
 

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The chip maker in software of ``verdictd --simulator``: its root, and its collateral put into the store as it changes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from eaa.simulator import ChipMaker
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from eaa.endorser.store import Store
+    from eaa.rats import TrustAnchor
+
+__all__ = ["SimulatedVendor"]
+
+_TEES: Final = ("tdx", "sgx")
+_CAS: Final = ("platform", "processor")
+_LOOK_SECONDS: Final = 2.0
+_REFRESH: Final = timedelta(hours=12)
+
+_log: Final = logging.getLogger("eaa.simulator")
+
+
+class SimulatedVendor:
+    """The chip maker of a folder, founded there on first use. Other processes may mint with it and revoke its machines."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._maker = ChipMaker.load_or_create(folder, datetime.now(UTC))
+        self._seen: tuple[int, int] | None = None
+        self._published = datetime.min.replace(tzinfo=UTC)
+
+    @property
+    def trust_anchor(self) -> TrustAnchor:
+        """What to trust to accept this chip maker's machines."""
+        return self._maker.trust_anchor()
+
+    def publish(self, store: Store) -> None:
+        """Put current collateral for every TEE and CA into ``store``."""
+        self._seen = self._state()
+        self._published = at = datetime.now(UTC)
+        self._maker = ChipMaker.load(self._folder)
+        for tee in _TEES:
+            for ca in _CAS:
+                store.put(self._maker.collateral(tee, at, ca=ca))
+
+    async def keep_publishing(self, store: Store) -> None:
+        """Publish again when the chip maker's file changes, and long before the collateral ends."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            if self._state() != self._seen or datetime.now(UTC) - self._published > _REFRESH:
+                await asyncio.to_thread(self.publish, store)
+                _log.info("simulated collateral published")
+
+    def _state(self) -> tuple[int, int]:
+        status = (self._folder / "vendor.json").stat()
+        return status.st_ino, status.st_mtime_ns

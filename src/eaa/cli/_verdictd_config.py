@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``verdictd``'s settings: a TOML file, and the command line before it."""
+
+from __future__ import annotations
+
+import tomllib
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from eaa.rats import ConfigurationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from eaa.verdictd.bootstrap import Settings
+
+__all__ = ["VerdictdConfig"]
+
+DEFAULT_LISTEN: Final = "127.0.0.1:8443"
+
+_Lifetime = Annotated[int, Field(ge=10, le=3600)]
+
+
+class VerdictdConfig(BaseModel):
+    """The keys of the configuration. Unknown ones are refused."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    listen: str = DEFAULT_LISTEN
+    """``HOST:PORT`` of HTTPS; ``[::1]:8443`` for IPv6."""
+    profile: Literal["development", "production"] = "development"
+    """``production`` refuses simulated trust anchors."""
+    simulator: bool = False
+    """Trust the chip maker in software of the data folder."""
+    key_provider: str | None = None
+    """``HOST:PORT`` for ocicrypt's WrapKey, beside the Unix socket."""
+    key_provider_remote: bool = False
+    """Allow ``key_provider`` to be no loopback address."""
+    challenge_seconds: _Lifetime = 300
+    """For how long a challenge may be answered."""
+    token_seconds: _Lifetime = 300
+    """For how long an attestation counts."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @classmethod
+    def load(cls, path: Path | None, options: dict[str, Any]) -> Self:
+        """Read the file, if one is named, and put ``options`` before it.
+
+        :raises ConfigurationError: when the file cannot be read, or a setting is unknown or unusable.
+        """
+        settings: dict[str, Any] = {}
+        if path is not None:
+            try:
+                settings = tomllib.loads(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError, RecursionError) as error:
+                raise ConfigurationError(f"cannot read {path}: {error}") from error
+        try:
+            return cls.model_validate({**settings, **options})
+        except ValidationError as invalid:
+            first = invalid.errors(include_url=False, include_context=False, include_input=False)[0]
+            name = ".".join(str(part) for part in first["loc"])
+            known = ", ".join(cls.model_fields)
+            raise ConfigurationError(f"setting {name}: {first['msg']}", hint=f"Known are: {known}.") from None
+
+    def settings(self, data: Path) -> Settings:
+        """Return what the server needs.
+
+        :raises ConfigurationError: when ``listen`` is not HOST:PORT.
+        """
+        from eaa.verdictd.bootstrap import Settings  # noqa: PLC0415 - slow, and the file is checked first
+
+        host, _, port = self.listen.rpartition(":")
+        host = host.removeprefix("[").removesuffix("]")
+        if not host or not (port.isascii() and port.isdecimal()) or len(port) > 5 or int(port) > 0xFFFF:
+            raise ConfigurationError(
+                f"{self.listen} is not HOST:PORT", hint=f"Write for example {DEFAULT_LISTEN}."
+            )
+        return Settings(
+            data=data,
+            host=host,
+            port=int(port),
+            production=self.profile == "production",
+            key_provider=self.key_provider,
+            key_provider_remote=self.key_provider_remote,
+            challenge_lifetime=timedelta(seconds=self.challenge_seconds),
+            token_lifetime=timedelta(seconds=self.token_seconds),
+            log_level=self.log_level,
+        )

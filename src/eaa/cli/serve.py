@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two daemons: ``verdictd`` and ``attestation-agent``, also as ``eaa serve …``."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from eaa.cli._run import run
+from eaa.rats import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from eaa.rats import TrustAnchor
+    from eaa.verdictd.bootstrap import Settings
+    from eaa.verdictd.server import Ready
+
+__all__ = ["attestation_agent", "serve", "verdictd"]
+
+_PATH: Any = click.Path(path_type=Path)
+
+
+class _Daemon(click.Command):
+    """A command that is also a console script of its own: called without a context, it is the process."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run as the program and exit with its status."""
+        if args or kwargs:
+            return super().__call__(*args, **kwargs)
+        sys.exit(run(self, str(self.name)))
+
+
+@click.command("verdictd", cls=_Daemon)
+@click.option(
+    "--data",
+    type=_PATH,
+    required=True,
+    envvar="EAA_DATA",
+    show_envvar=True,
+    help="Folder for everything that is kept; made if absent.",
+)
+@click.option(
+    "--listen",
+    metavar="HOST:PORT",
+    help="Address of HTTPS; port 0 takes a free one. [default: 127.0.0.1:8443]",
+)
+@click.option(
+    "--simulator",
+    is_flag=True,
+    help="Trust a chip maker in software, kept in the data folder. For development.",
+)
+@click.option("--production", is_flag=True, help="Refuse to start with any simulated trust anchor.")
+@click.option(
+    "--key-provider", metavar="HOST:PORT", help="Serve ocicrypt's WrapKey on this loopback address too."
+)
+@click.option("--key-provider-remote", is_flag=True, help="Allow --key-provider to be no loopback address.")
+@click.option("--config", type=_PATH, help="TOML file with the same settings; options go before it.")
+def verdictd(
+    data: Path,
+    listen: str | None,
+    *,
+    simulator: bool,
+    production: bool,
+    key_provider: str | None,
+    key_provider_remote: bool,
+    config: Path | None,
+) -> None:
+    r"""Verify evidence, apply the owner's policy, release secrets to attested TEEs.
+
+    The first start makes everything in the data folder: authority and certificate, keys, database, the administrator's credential
+    (admin.json). One JSON line on standard output says when it is ready and where. Logs go to standard error. SIGTERM ends it.
+
+    \b
+    Examples:
+      verdictd --data ./data
+      verdictd --data ./data --listen 127.0.0.1:0 --simulator
+      verdictd --data /var/lib/verdictd --listen 0.0.0.0:8443 --production
+    """
+    options = {
+        "listen": listen,
+        "profile": "production" if production else None,
+        "key_provider": key_provider,
+        "key_provider_remote": key_provider_remote or None,
+        "simulator": simulator or None,
+    }
+    _run_verdictd(data, config, {name: value for name, value in options.items() if value is not None})
+
+
+@click.command("attestation-agent", cls=_Daemon)
+@click.option("--config", type=_PATH, help="TOML file; EAA_AGENT_… in the environment goes before it.")
+@click.option("--kbs-url", metavar="URL", help="The key broker to attest to.")
+@click.option("--kbs-ca-file", type=_PATH, help="PEM file that authenticates the key broker.")
+@click.option("--grpc-listen", metavar="ADDRESS", help="HOST:PORT on loopback, or unix:///PATH.")
+@click.option("--rest-listen", metavar="HOST:PORT", help="A loopback address.")
+def attestation_agent(config: Path | None, **options: Any) -> None:
+    r"""Prove this guest to its key broker; hand secrets and image keys to the processes in it.
+
+    \b
+    Examples:
+      attestation-agent --config /etc/attestation-agent.toml
+      EAA_AGENT_ATTESTER=simulator attestation-agent --config agent.toml --kbs-url https://kbs:8443
+    """
+    from eaa.agent.server import run as run_agent  # noqa: PLC0415 - --help does not need it
+
+    run_agent(config, {name: value for name, value in options.items() if value is not None})
+
+
+@click.group()
+def serve() -> None:
+    """Run Verdictd or the Attestation Agent in the foreground."""
+
+
+serve.add_command(verdictd)
+serve.add_command(attestation_agent)
+
+
+def _run_verdictd(data: Path, config: Path | None, options: dict[str, Any]) -> None:
+    import uvloop  # noqa: PLC0415 - --help does not need it
+
+    from eaa.cli._verdictd_config import VerdictdConfig  # noqa: PLC0415
+    from eaa.verdictd._logging import configure_logging  # noqa: PLC0415
+
+    configuration = VerdictdConfig.load(config, options)
+    configure_logging(configuration.log_level)
+    uvloop.run(_serve_verdictd(configuration.settings(data), simulator=configuration.simulator))
+
+
+async def _serve_verdictd(settings: Settings, *, simulator: bool) -> None:
+    from eaa.endorser.store import Store  # noqa: PLC0415 - --help does not need it
+    from eaa.verdictd.bootstrap import DataDirectory  # noqa: PLC0415
+    from eaa.verdictd.server import serve as serve_until  # noqa: PLC0415
+    from eaa.verifier import INTEL_ROOT  # noqa: PLC0415
+
+    directory = DataDirectory.prepare(settings.data)
+    anchors: tuple[TrustAnchor, ...] = (INTEL_ROOT,)
+    background: tuple[Callable[[], Awaitable[None]], ...] = ()
+    if simulator:
+        from eaa.cli._simulated_vendor import SimulatedVendor  # noqa: PLC0415
+
+        if settings.production:
+            raise ConfigurationError(
+                "the production profile refuses simulated trust anchors", hint="Start without --simulator."
+            )
+        vendor = SimulatedVendor(directory.simulator)
+        anchors = (*anchors, vendor.trust_anchor)
+        store = Store(directory.endorsements, anchors)
+        vendor.publish(store)
+        background = (lambda: vendor.keep_publishing(store),)
+    else:
+        store = Store(directory.endorsements, anchors)
+    stop = asyncio.Event()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(each, stop.set)
+    await serve_until(
+        settings, anchors=anchors, endorsements=store, announce=_announce, stop=stop, background=background
+    )
+
+
+def _announce(ready: Ready) -> None:
+    sys.stdout.write(ready.to_json() + "\n")
+    sys.stdout.flush()
