@@ -54,13 +54,13 @@ def vectors() -> None:
     help="Write the outcomes as JSON.",
 )
 def run(manifest: Path, out: str | None) -> None:
-    r"""Run every vector of MANIFEST, without reading what is expected of it.
+    """Run every vector of MANIFEST, without reading what is expected of it.
 
     \b
     Example:
       eaa vectors run vectors/manifest.json --json outcomes.json
       eaa vectors compare vectors/manifest.json outcomes.json
-    """
+    """  # noqa: D301 - click keeps the lines after \b
     from eaa.verifier import Verifier  # noqa: PLC0415 - slow, and `--help` does not need it
 
     verifier = Verifier()

@@ -169,7 +169,7 @@ def verify(
     as_json: bool,  # noqa: FBT001
     **options: Any,
 ) -> None:
-    r"""Verify that EVIDENCE is genuine, current, bound to this report data, and in an acceptable state.
+    """Verify that EVIDENCE is genuine, current, bound to this report data, and in an acceptable state.
 
     EVIDENCE is a file with a quote as the hardware made it (or its hex or base64), or - for standard input.
 
@@ -177,9 +177,8 @@ def verify(
     Examples:
       eaa verify quote.bin --tee tdx --endorsements collateral.json --report-data 6162…
       eaa verify quote.bin --tee sgx --endorsements pcs/ --at 2025-07-19T10:00:34Z --report-data 6162… --json
-      eaa sim tdx --report-data 6162 --out o && eaa verify o/quote.bin --tee tdx \
-          --endorsements o/collateral.json --root o/root_ca.der --report-data 6162
-    """
+      eaa verify o/quote.bin --tee tdx --endorsements o/collateral.json --root o/root_ca.der --report-data 6162
+    """  # noqa: D301 - click keeps the lines after \b
     appraisal = _appraise(evidence, tee, endorsements, at, report_data, **options)
     document = appraisal.to_json()
     if as_json:
@@ -209,7 +208,7 @@ def explain(
     as_json: bool,  # noqa: FBT001 - click passes options by name
     **options: Any,
 ) -> None:
-    r"""Explain evidence, or a verdict that was kept: every check, with what it expected, what it found and what to do.
+    """Explain evidence, or a verdict that was kept: every check, with what it expected, what it found and what to do.
 
     EVIDENCE is a file as for `eaa verify`; VERDICT is what `eaa verify --json` wrote or what Verdictd recorded. Explaining
     decides nothing: report data is taken from the evidence itself.
@@ -218,7 +217,7 @@ def explain(
     Examples:
       eaa explain quote.bin --tee tdx --endorsements collateral.json
       eaa verify quote.bin … --json > verdict.json; eaa explain verdict.json
-    """
+    """  # noqa: D301 - click keeps the lines after \b
     document = _verdict(subject)
     if document is None:
         if tee is None:

@@ -345,7 +345,7 @@ def _platform(pem: bytes) -> Platform | None:
         extension = read_pck_extension(certificates[0].x509)
     except EndorsementError:
         return None
-    names = [str(each.value) for each in certificates[0].issuer if each.value in PCK_CAS]
+    names = [str(each.value) for each in certificates[0].x509.issuer if each.value in PCK_CAS]
     root = next((each for each in certificates if each.self_issued), None)
     if root is None or not names:
         return None

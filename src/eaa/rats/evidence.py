@@ -102,10 +102,12 @@ class TrustAnchor:
     name: str
     public_key: bytes
     simulated: bool = False
-    certificates: frozenset[bytes] = frozenset()
+    certificate: bytes = b""
 
     @classmethod
     def from_certificate(cls, certificate: x509.Certificate, *, simulated: bool) -> TrustAnchor:
         """Return the anchor that pins this certificate's key."""
         key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        return cls(certificate.subject.rfc4514_string(), key, simulated)
+        return cls(
+            certificate.subject.rfc4514_string(), key, simulated, certificate.public_bytes(Encoding.DER)
+        )

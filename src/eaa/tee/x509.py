@@ -8,21 +8,20 @@ root key pinned (RFC 5280, section 6.1, cut down to chains without policies or n
 
 from __future__ import annotations
 
-import re
-from binascii import Error as BinasciiError
 from binascii import a2b_base64
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtensionOID
 
 from eaa.rats import EndorsementError, TrustAnchor
+from eaa.tee.der import children
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,10 +46,11 @@ MAX_CHAIN: Final = 4
 MAX_CHAIN_BYTES: Final = 32 * 1024
 MAX_CRL_BYTES: Final = 4 * 1024 * 1024
 _BEGIN: Final = b"-----BEGIN CERTIFICATE-----"
-_PEM: Final = re.compile(rb"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----")
+_END: Final = b"-----END CERTIFICATE-----"
 _KNOWN_CRITICAL: Final = frozenset({ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE})
 
 
+_HASHES: Final = (SHA256, SHA384, SHA512)
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 
 
@@ -83,7 +83,7 @@ def _utc(when: datetime) -> str:
 
 
 class Certificate:
-    """A certificate that pyca could read. What is asked of it again and again is taken out once, when first asked for."""
+    """A certificate that pyca could read. What is asked of it again and again is taken out once."""
 
     def __init__(self, der: bytes) -> None:
         """Read a DER certificate.
@@ -95,24 +95,21 @@ class Certificate:
             self.extensions = self.x509.extensions
             key = self.x509.public_key()
             names = self.x509.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+            self.signed, algorithm = children(der)[:2]
+            fields = children(self.signed)
         except Exception as error:  # pyca documents no complete list for hostile certificates
             raise EndorsementError(f"a certificate cannot be read: {type(error).__name__}") from error
+        # TBSCertificate: version, serial, algorithm, issuer, validity, subject (RFC 5280, 4.1; version 3 has all of them).
+        if self.x509.version is not x509.Version.v3 or fields[2] != algorithm:
+            raise EndorsementError("a certificate is not of version 3, or names two algorithms")
         if not isinstance(key, PublicKey):
             raise EndorsementError("a certificate has a key of a kind no chip maker uses")
+        self.der = der
         self.public_key: PublicKey = key
         self.name = str(names[0].value) if names else ""
         """Common name of the subject, or an empty string."""
-        self.fingerprint = sha256(der).digest()
-
-    @property
-    def subject(self) -> x509.Name:
-        """Whom it is about."""
-        return self.x509.subject
-
-    @property
-    def issuer(self) -> x509.Name:
-        """Who it says signed it."""
-        return self.x509.issuer
+        self.issuer, self.subject = fields[3], fields[5]
+        """The names as they stand in the certificate, in DER."""
 
     @property
     def self_issued(self) -> bool:
@@ -164,8 +161,10 @@ class ChainReader:
 
     def __init__(self, anchors: Sequence[TrustAnchor], *, size: int = 4096) -> None:
         self._anchors = tuple(anchors)
-        self._known = frozenset[bytes]().union(*(anchor.certificates for anchor in anchors))
-        self._certificate = lru_cache(size)(Certificate)
+        self._roots = {
+            each.certificate: Certificate(each.certificate) for each in anchors if each.certificate
+        }
+        self._certificate = lru_cache(size)(lambda der: self._roots.get(der) or Certificate(der))
         self._issued = lru_cache(size)(_issued)
         self.read = lru_cache(size)(self._read)
 
@@ -193,7 +192,7 @@ class ChainReader:
             rest.remove(above)
             chain.append(above)
         root = chain[-1]
-        if root.fingerprint not in self._known and not self._issued(root, root):
+        if root.der not in self._roots and not self._issued(root, root):
             raise EndorsementError(f"the chain ends at {root.name!r}, which is no root")
         return chain
 
@@ -203,24 +202,27 @@ class ChainReader:
                 return anchor
         trusted = "; ".join(anchor.name for anchor in self._anchors) or "none"
         raise EndorsementError(
-            f"the root {root.subject.rfc4514_string()!r} has a key that is not pinned (pinned: {trusted})"
+            f"the root {root.x509.subject.rfc4514_string()!r} has a key that is not pinned (pinned: {trusted})"
         )
 
 
 def split_pem(pem: bytes) -> list[bytes]:
     """Take the DER of one to :data:`MAX_CHAIN` certificates out of PEM.
 
-    :raises EndorsementError: when there are none, too many, the text is too long, or its base64 is broken.
+    :raises EndorsementError: when there are none, too many, the text is too long, or a block is broken.
     """
-    blocks = _PEM.findall(pem) if len(pem) <= MAX_CHAIN_BYTES else []
-    if not 1 <= len(blocks) <= MAX_CHAIN or len(blocks) != pem.count(_BEGIN):
+    blocks = pem.split(_BEGIN)[1:] if len(pem) <= MAX_CHAIN_BYTES else []
+    if not 1 <= len(blocks) <= MAX_CHAIN:
         raise EndorsementError(
             f"{len(blocks)} certificates in {len(pem)} bytes, expected 1 to {MAX_CHAIN} in PEM"
         )
     try:
-        return [a2b_base64(block) for block in blocks]
-    except BinasciiError as error:
-        raise EndorsementError("a certificate's base64 is broken") from error
+        return [
+            a2b_base64(block[: block.index(_END)].translate(None, b" \t\r\n"), strict_mode=True)
+            for block in blocks
+        ]
+    except ValueError as error:
+        raise EndorsementError("a certificate's PEM is broken") from error
 
 
 def read_certificates(pem: bytes) -> list[Certificate]:
@@ -233,9 +235,28 @@ def read_certificates(pem: bytes) -> list[Certificate]:
 
 def _issued(subject: Certificate, issuer: Certificate) -> bool:
     """Whether ``issuer`` is named in and signed ``subject``."""
+    if subject.issuer != issuer.subject:
+        return False
+    certificate, key = subject.x509, issuer.public_key
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return _ecdsa_holds(key, certificate, subject.signed)
     try:
-        subject.x509.verify_directly_issued_by(issuer.x509)
+        certificate.verify_directly_issued_by(issuer.x509)
     except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def _ecdsa_holds(
+    key: ec.EllipticCurvePublicKey, signed: x509.Certificate | x509.CertificateRevocationList, message: bytes
+) -> bool:
+    """Whether ``key`` signed ``message``, the signed part of ``signed``, with ECDSA and a hash of the SHA-2 family."""
+    parameters = signed.signature_algorithm_parameters
+    if not isinstance(parameters, ec.ECDSA) or not isinstance(parameters.algorithm, _HASHES):
+        return False
+    try:
+        key.verify(signed.signature, message, parameters)
+    except InvalidSignature:
         return False
     return True
 
@@ -287,12 +308,21 @@ def read_crl(der: bytes, issuer: Certificate) -> Crl:
     try:
         crl = x509.load_der_x509_crl(der)
         end, critical = crl.next_update_utc, [each.oid for each in crl.extensions if each.critical]
-        name = crl.issuer
-    except Exception as error:
+        signed, algorithm = children(der)[:2]
+        # TBSCertList of version 2: version, algorithm, issuer (RFC 5280, 5.1).
+        _, inner_algorithm, name = children(signed, 3)
+    except Exception as error:  # as for certificates
         raise CrlIssue(f"the CRL cannot be read: {type(error).__name__}") from error
     if name != issuer.subject:
-        raise CrlIssue(f"the CRL is of {name.rfc4514_string()!r}, not of {issuer.subject.rfc4514_string()!r}")
-    if not crl.is_signature_valid(issuer.public_key):
+        raise CrlIssue(
+            f"the CRL is of {crl.issuer.rfc4514_string()!r}, not of {issuer.x509.subject.rfc4514_string()!r}"
+        )
+    key = issuer.public_key
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        genuine = algorithm == inner_algorithm and _ecdsa_holds(key, crl, signed)
+    else:
+        genuine = crl.is_signature_valid(key)
+    if not genuine:
         raise CrlIssue(f"the CRL is not signed by {issuer.name!r}")
     if critical:
         raise CrlIssue(

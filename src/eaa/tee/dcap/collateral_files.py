@@ -251,7 +251,9 @@ class _Folder:
             chain_name, chain = candidate
             return crl.is_signature_valid(chain.leaf.public_key), _same_stem(name, chain_name)
 
-        return _best((each for each in self._chains.items() if each[1].leaf.subject == crl.issuer), fitness)
+        return _best(
+            (each for each in self._chains.items() if each[1].leaf.x509.subject == crl.issuer), fitness
+        )
 
 
 def _best(candidates: Iterable[tuple[str, _Chain]], fitness: Any) -> bytes:

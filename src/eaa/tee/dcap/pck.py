@@ -15,6 +15,7 @@ from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from eaa.rats import EndorsementError
+from eaa.tee.der import sequence
 
 if TYPE_CHECKING:
     from eaa.tee.x509 import Chain, ChainReader
@@ -35,6 +36,7 @@ _SGX_TYPES: Final = {0: "standard", 1: "scalable", 2: "scalable with integrity"}
 
 SGX_EXTENSION: Final = x509.ObjectIdentifier("1.2.840.113741.1.13.1")
 _PREFIX: Final = "1.2.840.113741.1.13.1."
+_COMPONENTS: Final = tuple(f"{_PREFIX}2.{n}" for n in range(1, 17))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ def read_pck_extension(certificate: x509.Certificate) -> PckExtension:
     try:
         fields = _fields(raw.value)
         tcb = _nested(fields[f"{_PREFIX}2"])
-        components = tuple(_svn(tcb[f"{_PREFIX}2.{n}"], 0xFF) for n in range(1, 17))
+        components = tuple(_svn(tcb[name], 0xFF) for name in _COMPONENTS)
         configuration = _nested(fields[f"{_PREFIX}7"]) if f"{_PREFIX}7" in fields else {}
         instance = fields.get(f"{_PREFIX}6")
         extension = PckExtension(
@@ -150,24 +152,15 @@ def _fields(listing: bytes) -> dict[str, asn1.TLV]:
 
     :raises ValueError: on anything else, a repeated OID included.
     """
-    pairs = asn1.decode_der(_Holder, _sequence(listing)).pairs
+    pairs = asn1.decode_der(_Holder, sequence(listing)).pairs
     fields = {pair.oid.dotted_string: pair.value for pair in pairs}
     if len(fields) != len(pairs):
         raise ValueError("a field is there twice")
     return fields
 
 
-def _sequence(content: bytes) -> bytes:
-    """Put the DER header of a SEQUENCE before ``content``."""
-    size = len(content)
-    if size < 0x80:
-        return bytes((0x30, size)) + content
-    length = size.to_bytes((size.bit_length() + 7) // 8, "big")
-    return bytes((0x30, 0x80 | len(length))) + length + content
-
-
 def _nested(value: asn1.TLV) -> dict[str, asn1.TLV]:
-    return _fields(_sequence(bytes(value.data)))
+    return _fields(sequence(bytes(value.data)))
 
 
 def _octets(value: asn1.TLV, size: int) -> bytes:

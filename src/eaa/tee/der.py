@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The little of DER that pyca does not hand out: where the signed part and the names of a certificate or list lie.
+
+pyca re-encodes a list to return its signed part, which costs more than the signature; here the bytes are cut out as they came.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["children", "sequence"]
+
+_SEQUENCE: Final = 0x30
+_LONG: Final = 0x80
+_MAX_LENGTH_BYTES: Final = 4
+
+
+def children(der: bytes, limit: int = 16) -> list[bytes]:
+    """Return the first ``limit`` elements of the SEQUENCE that ``der`` is, each with its header, as they stand.
+
+    :raises ValueError: when ``der`` is not one SEQUENCE that ends where the bytes end, or an element is cut off.
+    """
+    at, end = _content(der, 0, len(der))
+    if not der or der[0] != _SEQUENCE or end != len(der):
+        raise ValueError("not one DER SEQUENCE")
+    elements: list[bytes] = []
+    while at < end and len(elements) < limit:
+        _, after = _content(der, at, end)
+        elements.append(der[at:after])
+        at = after
+    return elements
+
+
+def _content(der: bytes, at: int, end: int) -> tuple[int, int]:
+    """Return where the content of the element at ``at`` begins and ends."""
+    if end - at < 2:
+        raise ValueError("an element is cut off")
+    length = der[at + 1]
+    start = at + 2
+    if length >= _LONG:
+        size = length - _LONG
+        if not 1 <= size <= _MAX_LENGTH_BYTES or start + size > end:
+            raise ValueError("a length is malformed")
+        length = int.from_bytes(der[start : start + size], "big")
+        start += size
+    if start + length > end:
+        raise ValueError("an element is cut off")
+    return start, start + length
+
+
+def sequence(content: bytes) -> bytes:
+    """Put the header of a SEQUENCE before ``content``."""
+    size = len(content)
+    if size < _LONG:
+        return bytes((_SEQUENCE, size)) + content
+    length = size.to_bytes((size.bit_length() + 7) // 8, "big")
+    return bytes((_SEQUENCE, _LONG | len(length))) + length + content
