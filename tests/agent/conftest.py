@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-import socket
 from base64 import b64encode
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -135,14 +134,17 @@ class FakeKbs:
 @asynccontextmanager
 async def served(app: Any, **options: Any) -> AsyncIterator[int]:
     """Serve ``app`` on a port of loopback for as long as the block runs."""
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", **options))
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        task = asyncio.create_task(server._serve(sockets=[listener]))
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            server.should_exit = server.force_exit = True
-            await task
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, lifespan="off", **options)
+    server = uvicorn.Server(config)
+    config.load()
+    server.lifespan = config.lifespan_class(config)
+    # Without the server's main loop, which looks every tenth of a second whether it shall end.
+    await server.startup()
+    try:
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.force_exit = True
+        await server.shutdown()
 
 
 @pytest.fixture
