@@ -17,4 +17,4 @@ def explain(error: EaaError) -> str:
     check = getattr(error, "check", "")
     if check and check not in text:
         text = f"{text} (check {check})"
-    return f"{text} {error.hint}".strip() if error.hint else text
+    return f"{text.rstrip('.')}. {error.hint}" if error.hint else text

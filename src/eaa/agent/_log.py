@@ -42,5 +42,6 @@ def configure_logging(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # The HTTP client logs every URL at INFO; what matters of it is logged by the caller.
-    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    # What these say at INFO is said by the agent itself, without every URL.
+    for chatty in ("httpx2", "uvicorn.error"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)

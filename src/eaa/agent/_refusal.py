@@ -33,10 +33,12 @@ def refusal(answer: Answer, what: str) -> EaaError:
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         named = _CHECK.search(detail)
         check = named.group(1) if named else UNNAMED_CHECK
+        if detail:
+            return AccessDenied(f"the key broker refused {what}: {detail}", check=check)
         return AccessDenied(
-            f"the key broker refused {what}: {detail or variant or f'HTTP status {status}'}",
+            f"the key broker refused {what} without saying why: {variant or f'HTTP status {status}'}",
             check=check,
-            hint="The broker's explanation names the check and its remedy; its owner decides.",
+            hint="Ask its owner: the broker's log tells.",
         )
     if status == HTTPStatus.NOT_FOUND:
         return NotFound(
