@@ -43,7 +43,7 @@ class Narrator:
         line.append(f" {act.title}", style="bold")
         line.append(f"  {self._took:.1f} s", style="dim")
         self._console.print(line)
-        self._console.print(Padding(Text(outcome.seen), (0, 0, 0, 4)))
+        self._console.print(Padding(Text(outcome.seen), (0, 0, 0, 4), expand=False))
         if outcome.explanations:
             self._explain(outcome.explanations)
 
@@ -73,7 +73,7 @@ class Narrator:
             grid.add_row(name, Text(value))
         if others:
             grid.add_row("also", Text(", ".join(each.check for each in others)))
-        self._console.print(Padding(grid, (0, 0, 0, 4)))
+        self._console.print(Padding(grid, (0, 0, 0, 4), expand=False))
 
 
 def _mark(*, held: bool) -> Text:

@@ -83,7 +83,7 @@ class Owner:
         failed = set(document["failed_checks"])
         return tuple(
             Explanation(check["id"], check["expected"], check["found"], check["remedy"])
-            for check in document["checks"]
+            for check in document["appraisal"]["checks"]
             if check["id"] in failed
         )
 

@@ -164,13 +164,16 @@ class Story:
             return Outcome("the image opened", held=False)
         if target.holds_any(self._plain.layers):
             return Outcome("skopeo failed, but a plain layer was written", held=False)
-        why = self._owner.why()
+        why = tuple(sorted(self._owner.why(), key=lambda each: each.check != denial.check))
         named = denial.check in told and denial.check in {each.check for each in why}
         return Outcome(f"shut: {denial.check if named else told.strip()}", named, why)
 
     def _replay(self) -> Outcome:
-        recorded = self._relay.last("/kbs/v0/attest")
-        answer = self._relay.replay(recorded)
-        told = answer.json()
-        named = answer.status_code == 401 and _REPLAYED in told["detail"]
-        return Outcome(f"refused: {_REPLAYED}" if named else f"HTTP {answer.status_code}: {told}", named)
+        told = self._relay.replay(self._relay.last("/kbs/v0/attest"))
+        reason, *more = told.json()["detail"].split("; ")
+        named = told.status_code == 401 and f"check {_REPLAYED}" in more
+        remedy = next((each for each in more if not each.startswith(("check ", "request "))), "")
+        why = Explanation(_REPLAYED, "a challenge that nobody has answered before", reason, remedy)
+        return Outcome(
+            f"refused: {_REPLAYED}" if named else f"HTTP {told.status_code}: {reason}", named, (why,)
+        )
