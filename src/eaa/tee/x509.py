@@ -46,6 +46,8 @@ MAX_CHAIN: Final = 4
 MAX_CHAIN_BYTES: Final = 32 * 1024
 MAX_CRL_BYTES: Final = 4 * 1024 * 1024
 _BEGIN: Final = b"-----BEGIN CERTIFICATE-----"
+_BLANK: Final = b" \t\r\n\0"
+"""Space, and the zero byte that some platforms end their chain with."""
 _END: Final = b"-----END CERTIFICATE-----"
 _KNOWN_CRITICAL: Final = frozenset({ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE})
 
@@ -211,18 +213,21 @@ def split_pem(pem: bytes) -> list[bytes]:
 
     :raises EndorsementError: when there are none, too many, the text is too long, or a block is broken.
     """
-    blocks = pem.split(_BEGIN)[1:] if len(pem) <= MAX_CHAIN_BYTES else []
+    before, *blocks = pem.split(_BEGIN) if len(pem) <= MAX_CHAIN_BYTES else (b"",)
     if not 1 <= len(blocks) <= MAX_CHAIN:
         raise EndorsementError(
             f"{len(blocks)} certificates in {len(pem)} bytes, expected 1 to {MAX_CHAIN} in PEM"
         )
-    try:
-        return [
-            a2b_base64(block[: block.index(_END)].translate(None, b" \t\r\n"), strict_mode=True)
-            for block in blocks
-        ]
-    except ValueError as error:
-        raise EndorsementError("a certificate's PEM is broken") from error
+    certificates = []
+    for block in blocks:
+        body, end, after = block.partition(_END)
+        if not end or before.strip() or after.strip(_BLANK):
+            raise EndorsementError("something else than certificates is in the PEM")
+        try:
+            certificates.append(a2b_base64(body.translate(None, _BLANK), strict_mode=True))
+        except ValueError as error:
+            raise EndorsementError("a certificate's base64 is broken") from error
+    return certificates
 
 
 def read_certificates(pem: bytes) -> list[Certificate]:
@@ -314,9 +319,7 @@ def read_crl(der: bytes, issuer: Certificate) -> Crl:
     except Exception as error:  # as for certificates
         raise CrlIssue(f"the CRL cannot be read: {type(error).__name__}") from error
     if name != issuer.subject:
-        raise CrlIssue(
-            f"the CRL is of {crl.issuer.rfc4514_string()!r}, not of {issuer.x509.subject.rfc4514_string()!r}"
-        )
+        raise CrlIssue(f"the CRL is of another issuer than {issuer.name!r}")
     key = issuer.public_key
     if isinstance(key, ec.EllipticCurvePublicKey):
         genuine = algorithm == inner_algorithm and _ecdsa_holds(key, crl, signed)

@@ -148,6 +148,10 @@ def parse_envelope(data: bytes) -> Envelope:
 
 def _body_type(header: Header, reader: _Reader) -> int:
     """Decide which report body follows, reading v5's body descriptor."""
+    if header.version not in {3, 4, 5}:
+        raise EvidenceError(
+            f"quote version {header.version}; known are 3, 4 and 5", check="dcap.quote.version"
+        )
     if header.att_key_type != ECDSA_P256:
         raise EvidenceError(
             f"attestation key type {header.att_key_type}; only 2 (ECDSA P-256) is defined for quotes in use",
@@ -158,17 +162,13 @@ def _body_type(header: Header, reader: _Reader) -> int:
         body_type = BODY_SGX
     elif header.version == 4:
         body_type = BODY_TD10 if header.tee_type == TEE_TDX else BODY_SGX
-    elif header.version == 5:
+    else:
         body_type, size = reader.unpack(_TYPED, "body descriptor")
         if BODY_SIZES.get(body_type) != size:
             raise EvidenceError(
                 f"body type {body_type} with {size} bytes; known are 1 (SGX, 384), 2 (TD 1.0, 584), 3 (TD 1.5, 648)",
                 check="dcap.quote.body-type",
             )
-    else:
-        raise EvidenceError(
-            f"quote version {header.version}; known are 3, 4 and 5", check="dcap.quote.version"
-        )
     if header.tee_type != _BODY_TEE[body_type]:
         raise EvidenceError(
             f"TEE type {header.tee_type:#x} does not go with quote version {header.version}, body type {body_type}",

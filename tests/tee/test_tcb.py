@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TCB levels: component-wise matching, convergence and relaunch, against the tables of Intel's QVL."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eaa.rats import ConfigurationError
+from eaa.tee.dcap.collateral import IdentityLevel, TcbLevel
+from eaa.tee.dcap.policy import AcceptancePolicy
+from eaa.tee.dcap.tcb import combine, converge, match_isv_level, match_level, relaunch
+
+DATE = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def level(
+    status: str, sgx: tuple[int, ...], pce: int = 0, tdx: tuple[int, ...] | None = None, *advisories: str
+) -> TcbLevel:
+    return TcbLevel(sgx, pce, tdx, status, DATE, advisories)
+
+
+def sixteen(*svns: int) -> tuple[int, ...]:
+    return (*svns, *(0,) * (16 - len(svns)))
+
+
+def test_every_component_counts_by_itself() -> None:
+    """An integer comparison of the 16 bytes would let a high first component hide a low second one (attack A6)."""
+    levels = [level("UpToDate", sixteen(2, 2)), level("OutOfDate", sixteen(1, 1))]
+    assert match_level(levels, sixteen(2, 2), 0) is levels[0]
+    assert match_level(levels, sixteen(9, 1), 0) is levels[1]
+    assert match_level(levels, sixteen(1, 9), 0) is levels[1]
+    assert match_level(levels, sixteen(9, 0), 0) is None
+
+
+def test_the_pce_svn_counts() -> None:
+    levels = [level("UpToDate", sixteen(), 11), level("OutOfDate", sixteen(), 5)]
+    assert match_level(levels, sixteen(), 11) is levels[0]
+    assert match_level(levels, sixteen(), 10) is levels[1]
+    assert match_level(levels, sixteen(), 4) is None
+
+
+@pytest.mark.parametrize(("major", "matches"), [(0, False), (1, True)])
+def test_a_versioned_module_is_not_rated_by_the_first_two_components(major: int, *, matches: bool) -> None:
+    levels = [level("UpToDate", sixteen(), 0, sixteen(5, 0, 2))]
+    assert (match_level(levels, sixteen(), 0, sixteen(4, major, 2)) is levels[0]) is matches
+    assert match_level(levels, sixteen(), 0, sixteen(5, major, 1)) is None
+
+
+def test_levels_without_tdx_components_never_match_a_td() -> None:
+    assert match_level([level("UpToDate", sixteen())], sixteen(), 0, sixteen()) is None
+
+
+CONVERGED = {
+    ("UpToDate", "UpToDate"): "UpToDate",
+    ("UpToDate", "OutOfDate"): "OutOfDate",
+    ("UpToDate", "Revoked"): "Revoked",
+    ("SWHardeningNeeded", "UpToDate"): "SWHardeningNeeded",
+    ("SWHardeningNeeded", "OutOfDate"): "OutOfDate",
+    ("ConfigurationNeeded", "UpToDate"): "ConfigurationNeeded",
+    ("ConfigurationNeeded", "OutOfDate"): "OutOfDateConfigurationNeeded",
+    ("ConfigurationAndSWHardeningNeeded", "UpToDate"): "ConfigurationAndSWHardeningNeeded",
+    ("ConfigurationAndSWHardeningNeeded", "OutOfDate"): "OutOfDateConfigurationNeeded",
+    ("OutOfDate", "UpToDate"): "OutOfDate",
+    ("OutOfDate", "OutOfDate"): "OutOfDate",
+    ("OutOfDateConfigurationNeeded", "OutOfDate"): "OutOfDateConfigurationNeeded",
+    ("OutOfDate", "Revoked"): "Revoked",
+    ("Revoked", "UpToDate"): "Revoked",
+}
+
+
+@pytest.mark.parametrize(("pair", "status"), CONVERGED.items())
+def test_a_worse_part_worsens_the_platform(pair: tuple[str, str], status: str) -> None:
+    platform, part = pair
+    assert converge(platform, [part]) == status
+    assert converge(platform, ["UpToDate", part]) == status
+
+
+@given(
+    platform=st.sampled_from(sorted({pair[0] for pair in CONVERGED})),
+    parts=st.lists(st.sampled_from(["UpToDate", "OutOfDate", "Revoked"]), max_size=3),
+)
+def test_convergence_never_improves_and_never_loses_a_revocation(platform: str, parts: list[str]) -> None:
+    status = converge(platform, parts)
+    assert ("Revoked" in [platform, *parts]) is (status == "Revoked")
+    if status == "UpToDate":
+        assert platform == "UpToDate"
+        assert set(parts) <= {"UpToDate"}
+
+
+@pytest.mark.parametrize(
+    ("launch", "current", "status"),
+    [
+        ("OutOfDate", "UpToDate", "TDRelaunchAdvised"),
+        ("OutOfDate", "SWHardeningNeeded", "TDRelaunchAdvised"),
+        ("OutOfDate", "ConfigurationNeeded", "TDRelaunchAdvisedConfigurationNeeded"),
+        ("OutOfDateConfigurationNeeded", "UpToDate", "TDRelaunchAdvisedConfigurationNeeded"),
+        ("OutOfDate", "OutOfDate", "OutOfDate"),
+        ("OutOfDate", "Revoked", "OutOfDate"),
+        ("UpToDate", "OutOfDate", "UpToDate"),
+        ("Revoked", "UpToDate", "Revoked"),
+    ],
+)
+def test_a_relaunch_is_advised_only_where_it_would_help(launch: str, current: str, status: str) -> None:
+    assert relaunch(launch, current) == status
+
+
+def test_advisories_of_every_part_are_joined_and_sorted() -> None:
+    parts = [IdentityLevel(1, "UpToDate", None, ("B", "A"))]
+    rating = combine(level("UpToDate", sixteen(), 0, None, "C", "A"), parts)
+    assert rating.advisory_ids == ("A", "B", "C")
+
+
+def test_an_svn_below_every_level_matches_none() -> None:
+    levels = [IdentityLevel(4, "UpToDate", None, ()), IdentityLevel(2, "OutOfDate", None, ())]
+    assert match_isv_level(levels, 4) is levels[0]
+    assert match_isv_level(levels, 3) is levels[1]
+    assert match_isv_level(levels, 1) is None
+
+
+def test_revoked_can_never_be_accepted() -> None:
+    with pytest.raises(ConfigurationError, match="Revoked"):
+        AcceptancePolicy(tcb_statuses=frozenset({"UpToDate", "Revoked"}))
+    with pytest.raises(ConfigurationError, match="uptodate"):
+        AcceptancePolicy(tcb_statuses=frozenset({"uptodate"}))
