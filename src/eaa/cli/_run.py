@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import sys
@@ -83,31 +82,31 @@ def run(command: click.Command, name: str, args: Sequence[str] | None = None) ->
     """
     session = Session()
     try:
-        try:
-            result = command.main(
-                args=None if args is None else list(args), prog_name=name, standalone_mode=False, obj=session
-            )
-            sys.stdout.flush()
-        except (SystemExit, GeneratorExit):
-            raise
-        except BaseException as error:  # the boundary; a Rust extension's panic is no Exception
-            if _output_closed(error):
-                raise
-            return _fail(error, session)
-    except BaseException as error:
-        if _output_closed(error):
-            # Whoever read our output has gone; the interpreter's own flush at exit must not complain about it.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return _EXIT_OUTPUT_CLOSED
+        result = _invoke(command, name, sys.argv[1:] if args is None else list(args), session)
+        sys.stdout.flush()
+    except (SystemExit, GeneratorExit):
         raise
+    except BrokenPipeError:
+        # Whoever read our output has gone; the interpreter's own flush at exit must not complain about it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _EXIT_OUTPUT_CLOSED
+    except BaseException as error:  # noqa: BLE001 - the boundary; a Rust extension's panic is no Exception
+        return _fail(error, session)
     return result if isinstance(result, int) and not isinstance(result, bool) else EXIT_OK
 
 
-def _output_closed(error: BaseException) -> bool:
-    """Tell whether standard output was closed by its reader; click turns that into ``sys.exit(1)`` by itself."""
-    if isinstance(error, SystemExit):
-        return isinstance(error.__context__, OSError) and error.__context__.errno == errno.EPIPE
-    return isinstance(error, BrokenPipeError)
+def _invoke(command: click.Command, name: str, args: list[str], session: Session) -> object:
+    """Do what ``command.main`` does, which would turn a closed output into status 1: to us, "rejected"."""
+    completion = f"_{name}_COMPLETE".replace("-", "_").upper()
+    if instruction := os.environ.get(completion):
+        from click.shell_completion import shell_complete  # noqa: PLC0415 - needed only when completing
+
+        return shell_complete(command, {}, name, completion, instruction)
+    try:
+        with command.make_context(name, args, obj=session) as ctx:
+            return command.invoke(ctx)
+    except click.exceptions.Exit as done:
+        return done.exit_code
 
 
 def _fail(error: BaseException, session: Session) -> int:

@@ -181,11 +181,11 @@ def serve(
     anchor = _anchor(root) if root is not None else INTEL_ROOT
     store = Store(directory, (anchor,))
     store.snapshot()  # a damaged store shall stop us now, not at the first request
-    _run_server(create_app(store, anchor), _bound(listen), tls_certificate, tls_key)
+    _run_server(create_app(store, anchor), listen, tls_certificate, tls_key)
     return EXIT_OK
 
 
-def _run_server(app: Starlette, bound: socket.socket, certificate: str | None, key: str | None) -> None:
+def _run_server(app: Starlette, listen: str, certificate: str | None, key: str | None) -> None:
     import uvicorn  # noqa: PLC0415 - as above
 
     try:
@@ -203,11 +203,11 @@ def _run_server(app: Starlette, bound: socket.socket, certificate: str | None, k
         raise ConfigurationError(
             f"the TLS certificate or key cannot be used: {type(error).__name__}"
         ) from error
-    host, port = bound.getsockname()[:2]
-    host = f"[{host}]" if ":" in host else host
-    url = f"{'https' if certificate else 'http'}://{host}:{port}"
-    click.echo(json.dumps({"event": "ready", "url": url}))
-    with bound:
+    with _bound(listen) as bound:
+        host, port = bound.getsockname()[:2]
+        host = f"[{host}]" if ":" in host else host
+        url = f"{'https' if certificate else 'http'}://{host}:{port}"
+        click.echo(json.dumps({"event": "ready", "url": url}))
         asyncio.run(uvicorn.Server(config).serve(sockets=[bound]))
 
 
@@ -235,8 +235,10 @@ def _anchor(certificate: bytes) -> TrustAnchor:
         raise ConfigurationError(
             f"{root.name!r} is not a root: it is issued by another", hint="Give the root's own certificate."
         )
-    simulated = root.spki != INTEL_ROOT.public_key and "simulated" in root.subject.rfc4514_string().lower()
-    return TrustAnchor(root.subject.rfc4514_string(), root.spki, simulated)
+    simulated = (
+        root.spki != INTEL_ROOT.public_key and "simulated" in root.x509.subject.rfc4514_string().lower()
+    )
+    return TrustAnchor(root.x509.subject.rfc4514_string(), root.spki, simulated)
 
 
 def _authority(ca_file: str | None) -> ssl.SSLContext | None:

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``eaa endorser``: import, list, fetch and serve from the command line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import urllib.request
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from eaa.cli._run import run
+from eaa.cli.endorser import endorser
+from eaa.rats import Endorsements
+from eaa.simulator import ChipMaker
+from eaa.tee.dcap.collateral_files import endorsements_to_files, endorsements_to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture(scope="module")
+def maker() -> ChipMaker:
+    """One chip maker for every test."""
+    return ChipMaker.create(NOW)
+
+
+@pytest.fixture
+def root(tmp_path: Path, maker: ChipMaker) -> str:
+    """The file of the chip maker's root certificate."""
+    (tmp_path / "root.der").write_bytes(maker.root_der)
+    return str(tmp_path / "root.der")
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    status = run(endorser, "eaa endorser", arguments)
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def write(path: Path, collateral: Endorsements) -> str:
+    path.write_text(json.dumps(endorsements_to_json(collateral)))
+    return str(path)
+
+
+@contextmanager
+def served(*arguments: str) -> Iterator[str]:
+    """Run ``eaa endorser serve`` as its own process."""
+    code = "from eaa.cli.main import main; main()"
+    command = [sys.executable, "-c", code, "endorser", "serve", "--listen", "127.0.0.1:0", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            ready = json.loads(process.stdout.readline())
+            assert ready["event"] == "ready"
+            yield ready["url"]
+        finally:
+            process.terminate()
+        assert process.stderr.read() == b""
+
+
+def test_import_list_serve_fetch(
+    tmp_path: Path, maker: ChipMaker, root: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = str(tmp_path / "first"), str(tmp_path / "second")
+    folder = tmp_path / "responses"
+    folder.mkdir()
+    for name, data in endorsements_to_files(maker.collateral("tdx", NOW)).items():
+        (folder / name).write_bytes(data)
+    (folder / "notes.txt").write_text("mine")
+    status, out, err = call(capsys, "import", str(folder), "--store", first, "--root", root)
+    assert (status, out.count("added")) == (0, 4)
+    assert err == "ignored     notes.txt: no collateral\n"
+    status, out, _ = call(capsys, "list", "--store", first)
+    assert (status, out.count("current")) == (0, 4)
+    fmspc = maker.machine().fmspc
+    with served("--store", first, "--root", root) as url:
+        with urllib.request.urlopen(f"{url}/tdx/certification/v4/tcb?fmspc={fmspc}") as response:
+            assert json.loads(response.read())["tcbInfo"]["fmspc"].lower() == fmspc
+        wanted = ("--from", url, "--fmspc", fmspc, "--tee", "tdx", "--root", root)
+        status, out, _ = call(capsys, "fetch", *wanted, "--store", second, "--json")
+        assert status == 0
+        assert [each["outcome"] for each in json.loads(out)["stored"]] == ["added"] * 4
+        status, _, err = call(
+            capsys, "fetch", "--from", url, "--fmspc", "00" * 6, "--tee", "sgx", "--store", second
+        )
+        assert (status, "nothing for this platform" in err) == (2, True)
+    status, _, err = call(capsys, "fetch", *wanted, "--store", second)
+    assert (status, "cannot be reached" in err) == (3, True)
+    assert call(capsys, "list", "--store", first, "--json") == call(
+        capsys, "list", "--store", second, "--json"
+    )
+
+
+def test_what_no_pinned_root_signed_is_refused_and_the_rest_taken(
+    tmp_path: Path, maker: ChipMaker, root: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "collateral.json", maker.collateral("tdx", NOW))
+    store = str(tmp_path / "store")
+    status, out, err = call(capsys, "import", path, "--store", store)
+    assert (status, out, err.count("refused")) == (1, "", 4)
+    other = ChipMaker.create(NOW).collateral("tdx", NOW).of_kind("root_ca_crl")
+    mixed = Endorsements((*maker.collateral("tdx", NOW).items[:3], *other))
+    path = write(tmp_path / "mixed.json", mixed)
+    status, out, _ = call(capsys, "import", path, "--store", store, "--root", root, "--json")
+    report: dict[str, Any] = json.loads(out)
+    assert (status, len(report["stored"]), len(report["refused"])) == (1, 3, 1)
+
+
+def test_older_collateral_is_kept_out_unless_forced(
+    tmp_path: Path, maker: ChipMaker, root: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    older = write(tmp_path / "older.json", maker.collateral("tdx", NOW - timedelta(days=90)))
+    newer = write(tmp_path / "newer.json", maker.collateral("tdx", NOW))
+    options = ("--store", str(tmp_path / "store"), "--root", root)
+    assert call(capsys, "import", newer, *options)[0] == 0
+    status, out, err = call(capsys, "import", older, *options)
+    assert (status, out.count("kept-newer"), "--force" in err) == (0, 4, True)
+    status, out, _ = call(capsys, "import", older, *options, "--force")
+    assert (status, out.count("replaced")) == (0, 4)
+    assert call(capsys, "list", "--store", str(tmp_path / "store"))[1].count("expired") == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (("import", "absent", "--store", "s"), "does not exist"),
+        (("import", "bad.json", "--store", "s"), "bad.json"),
+        (("import", "bad.json", "--store", "s", "--root", "bad.json"), "certificate"),
+        (("fetch", "--fmspc", "00", "--tee", "tdx", "--store", "s"), "6 are expected"),
+        (
+            ("fetch", "--fmspc", "00" * 6, "--tee", "tdx", "--store", "s", "--from", "http://x.invalid"),
+            "https",
+        ),
+        (
+            ("fetch", "--fmspc", "00" * 6, "--tee", "tdx", "--store", "s", "--ca-file", "bad.json"),
+            "authority",
+        ),
+        (("serve", "--store", "s", "--listen", "nowhere"), "HOST:PORT"),
+        (("serve", "--store", "s", "--listen", "127.0.0.1:99999"), "HOST:PORT"),
+        (("serve", "--store", "s", "--tls-key", "bad.json"), "go together"),
+        (
+            ("serve", "--store", "s", "--tls-key", "bad.json", "--tls-certificate", "bad.json"),
+            "cannot be used",
+        ),
+        (("list", "--store", "bad.json"), "is a file"),
+        (("list", "--store", "damaged"), "damaged"),
+    ],
+)
+def test_bad_input_is_a_clear_error(
+    arguments: tuple[str, ...],
+    shown: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.json").write_text("{")
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "index.json").write_text("{")
+    status, out, err = call(capsys, *arguments)
+    assert (status, out) == (2, "")
+    assert shown in err
+    assert "internal" not in err
+
+
+def test_address_in_use_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with served("--store", str(tmp_path)) as url:
+        status, _, err = call(
+            capsys, "serve", "--store", str(tmp_path), "--listen", url.removeprefix("http://")
+        )
+        assert (status, "cannot listen" in err) == (2, True)
+
+
+def test_empty_store_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(capsys, "list", "--store", str(tmp_path)) == (0, "The store is empty.\n", "")
