@@ -138,13 +138,15 @@ async def served(app: Any, **options: Any) -> AsyncIterator[int]:
     server = uvicorn.Server(config)
     config.load()
     server.lifespan = config.lifespan_class(config)
-    # Without the server's main loop, which looks every tenth of a second whether it shall end.
+    # Without the server's main loop and shutdown, which look every tenth of a second whether they are done.
     await server.startup()
     try:
         yield server.servers[0].sockets[0].getsockname()[1]
     finally:
-        server.force_exit = True
-        await server.shutdown()
+        server.servers[0].close()
+        for connection in list(server.server_state.connections):
+            connection.transport.abort()
+        await asyncio.sleep(0)
 
 
 @pytest.fixture
