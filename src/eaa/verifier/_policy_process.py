@@ -34,6 +34,7 @@ class PolicyProcess:
 
     def __init__(self) -> None:
         self._lock = Lock()
+        self._fresh = True
         self._child: subprocess.Popen[bytes] | None = None
         self._closed = False
 
@@ -68,6 +69,7 @@ class PolicyProcess:
             cwd="/",
             start_new_session=True,
         )
+        self._fresh = True
         try:
             self._receive(monotonic() + _START_SECONDS)
         except (_Broken, TimeoutError) as error:
@@ -83,27 +85,38 @@ class PolicyProcess:
         :raises PolicyError: when there is no answer within ``seconds``, or the child dies over it; the next call starts a new child.
         :raises UnavailableError: when no child can be started.
         """
+        body = json.dumps({**request, "seconds": seconds + _GRACE_SECONDS}).encode()
+        message = _LENGTH.pack(len(body)) + body
         with self._lock:
             self._start()
-            return self._ask(request, seconds)
+            deadline = monotonic() + seconds
+            try:
+                return self._exchange(message, deadline)
+            except _Broken:
+                if self._fresh:
+                    raise _failed() from None
+            # What came before may have left the child in a bad state: this policy is judged by a fresh one.
+            self._start()
+            try:
+                return self._exchange(message, deadline)
+            except _Broken:
+                raise _failed() from None
 
-    def _ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
-        deadline = monotonic() + seconds
-        body = json.dumps({**request, "seconds": seconds + _GRACE_SECONDS}).encode()
+    def _exchange(self, message: bytes, deadline: float) -> dict[str, Any]:
         try:
-            self._send(_LENGTH.pack(len(body)) + body, deadline)
-            return self._receive(deadline)
-        except TimeoutError as error:
+            self._send(message, deadline)
+            answer = self._receive(deadline)
+        except TimeoutError:
             self._end()
             raise PolicyError(
-                f"the policy was not evaluated within {seconds:g} s",
+                "the policy was not evaluated within its time",
                 hint="Make it simpler: no unbounded iteration, no regular expression with nested repetition.",
-            ) from error
-        except _Broken as error:
+            ) from None
+        except _Broken:
             self._end()
-            raise PolicyError(
-                "the policy made the engine fail", hint="It needs too much memory or is nested too deeply."
-            ) from error
+            raise
+        self._fresh = False
+        return answer
 
     def stop(self) -> None:
         """Kill the child and start no other; a call that waits for it fails. To be followed by :meth:`close`."""
@@ -173,6 +186,12 @@ class PolicyProcess:
             parts.append(part)
             left -= len(part)
         return b"".join(parts)
+
+
+def _failed() -> PolicyError:
+    return PolicyError(
+        "the policy made the engine fail", hint="It needs too much memory or is nested too deeply."
+    )
 
 
 def _wait(descriptor: int, event: int, deadline: float) -> None:

@@ -3,7 +3,7 @@
 
 It reads requests from its standard input and answers on its standard output, each a 4-byte big-endian length and a JSON
 object. A request gives ``policy`` (Rego text), ``data`` and ``input`` (JSON texts), ``rules`` (names in ``package policy``),
-``calls`` (functions that must be builtins) and ``seconds`` (after which the kernel kills this process, should its parent be gone).
+``calls`` (functions that must be builtins), ``volatile`` (compile it anew) and ``seconds`` (after which the kernel kills this process, should its parent be gone).
 The answer holds ``values`` (the rules that are defined) or ``error`` (text for the policy's author).
 
 The engine is native code that hostile text can crash, stall or bloat: nobody should survive that but the parent.
@@ -19,6 +19,7 @@ import signal
 import struct
 from collections import OrderedDict
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import regopy  # type: ignore[import-untyped]  # the engine ships no annotations
@@ -27,6 +28,7 @@ import regopy  # type: ignore[import-untyped]  # the engine ships no annotations
 SHIM: Final = "package policy\nimport rego.v1\nquery_reference_value(id) := data.reference[id]\n"
 
 MEMORY_LIMIT: Final = 512 * 1024 * 1024
+"""Bytes that evaluations may take beyond what the engine takes when it starts."""
 MAX_ANSWER: Final = 1024 * 1024
 _BUNDLES: Final = 32
 _LENGTH: Final = struct.Struct(">I")
@@ -63,6 +65,9 @@ class Engine:
         """Return the values of the asked rules, or why there are none."""
         policy = request["policy"]
         try:
+            # A compiled policy keeps the first answer of a builtin like time.now_ns.
+            if request.get("volatile"):
+                self._bundles.clear()
             compiled = self._compiled(policy, request["data"], tuple(request["rules"]))
             unknown = [name for name in request.get("calls", ()) if not self._known(name)]
             if unknown:
@@ -93,7 +98,7 @@ class Engine:
         bundle = interpreter.build(query, [])
         if not bundle.ok():
             raise _Refused("the policy does not compile")
-        self._bundles[key] = interpreter, bundle
+        self._bundles[key] = interpreter, bundle  # the bundle may rest on the interpreter that made it
         if len(self._bundles) > _BUNDLES:
             self._bundles.popitem(last=False)
         return bundle
@@ -110,10 +115,21 @@ class Engine:
         return {rule: values[0] for rule, values in zip(rules, found, strict=True) if values}
 
 
+def _encoded(answer: dict[str, Any]) -> bytes:
+    try:
+        encoded = json.dumps(answer, allow_nan=False).encode()
+    except ValueError:
+        return b'{"error": "the result has a number out of range"}'
+    return encoded if len(encoded) <= MAX_ANSWER else b'{"error": "the result is too large"}'
+
+
 def _confine() -> None:
     """Take from this process what a policy never needs: memory without end, files, core dumps."""
+    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+    reserved = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmData:"))
     for limit, value in (
-        (resource.RLIMIT_DATA, MEMORY_LIMIT),
+        # The engine's allocator reserves hundreds of gigabytes of addresses when it is loaded; what counts is what comes on top.
+        (resource.RLIMIT_DATA, reserved + MEMORY_LIMIT),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_NOFILE, 16),
@@ -129,10 +145,8 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     while len(head := requests.read(_LENGTH.size)) == _LENGTH.size:
         request = json.loads(requests.read(*_LENGTH.unpack(head)))
         signal.setitimer(signal.ITIMER_REAL, request["seconds"])
-        answer = json.dumps(engine.answer(request)).encode()
+        answer = _encoded(engine.answer(request))
         signal.setitimer(signal.ITIMER_REAL, 0)
-        if len(answer) > MAX_ANSWER:
-            answer = b'{"error": "the result is too large"}'
         answers.write(_LENGTH.pack(len(answer)) + answer)
         answers.flush()
 

@@ -195,9 +195,11 @@ class _Scanner:
         if root not in _IMPORT_ROOTS or (root == "rego" and path != "rego.v1"):
             _refuse(line, f"import of {path}", "Import only from data, input, rego.v1 and future.keywords.")
         if self._text(end) == "as":
-            self.aliases.add(self._text(end + 1))
-            return end + 2
-        self.aliases.add(path.rsplit(".", 1)[-1])
+            path, end = self._text(end + 1), end + 2
+        alias = path.rsplit(".", 1)[-1]
+        if alias == QUERY:
+            self._refuse_query(line)
+        self.aliases.add(alias)
         return end
 
     def _name(self, at: int) -> int:
@@ -226,7 +228,7 @@ class _Scanner:
         if before == "default":
             return True
         return (
-            token.first
+            (token.first or before == ";")
             and before not in _OPERATORS
             and before not in {"if", "in", "not", "else", "with", "as", "."}
         )
@@ -234,11 +236,7 @@ class _Scanner:
     def _query(self, at: int, end: int) -> None:
         token = self.tokens[at]
         if self._text(end) != "(" or self._defines(at) or self._text(at - 1) in {"as", "with", "some"}:
-            _refuse(
-                token.line,
-                f"{QUERY} may only be called",
-                "It is given by the verifier; a policy cannot define, replace or pass it on.",
-            )
+            self._refuse_query(token.line)
         argument = self.tokens[end + 1] if end + 1 < len(self.tokens) else None
         if (
             argument is not None
@@ -249,6 +247,13 @@ class _Scanner:
             self.references[argument.text[1:-1]] = None
         else:
             self.computed = True
+
+    def _refuse_query(self, line: int) -> NoReturn:
+        _refuse(
+            line,
+            f"{QUERY} may only be called",
+            "It is given by the verifier; a policy cannot define, replace or pass it on.",
+        )
 
     def _check_builtin(self, chain: str, root: str, line: int, *, following: str) -> None:
         if root in _FORBIDDEN_ROOTS and (chain != root or following in {"[", "."}):

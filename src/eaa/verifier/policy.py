@@ -211,7 +211,7 @@ class PolicyEngine:
         if not scan.volatile and (values := self._remembered.get(key)) is not None:
             self._remembered.move_to_end(key)
             return values
-        values = await self._ask({**request, "rules": _RULES[kind]})
+        values = await self._ask({**request, "rules": _RULES[kind], "volatile": bool(scan.volatile)})
         if not scan.volatile and len(_canonical(values)) <= _MAX_REMEMBERED_SIZE:
             self._remembered[key] = values
             while len(self._remembered) > self._capacity:
