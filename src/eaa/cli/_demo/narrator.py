@@ -70,7 +70,8 @@ class Narrator:
         grid.add_column(style="dim")
         grid.add_column(overflow="fold")
         for name, value in first._asdict().items():
-            grid.add_row(name, Text(value))
+            if value:
+                grid.add_row(name, Text(value))
         if others:
             grid.add_row("also", Text(", ".join(each.check for each in others)))
         self._console.print(Padding(grid, (0, 0, 0, 4), expand=False))

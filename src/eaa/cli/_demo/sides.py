@@ -30,7 +30,7 @@ class Explanation(NamedTuple):
     check: str
     expected: str
     found: str
-    remedy: str
+    remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True)

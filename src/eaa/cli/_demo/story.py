@@ -169,11 +169,10 @@ class Story:
         return Outcome(f"shut: {denial.check if named else told.strip()}", named, why)
 
     def _replay(self) -> Outcome:
-        told = self._relay.replay(self._relay.last("/kbs/v0/attest"))
-        reason, *more = told.json()["detail"].split("; ")
-        named = told.status_code == 401 and f"check {_REPLAYED}" in more
-        remedy = next((each for each in more if not each.startswith(("check ", "request "))), "")
-        why = Explanation(_REPLAYED, "a challenge that nobody has answered before", reason, remedy)
+        answer = self._relay.replay(self._relay.last("/kbs/v0/attest"))
+        told = str(answer.json().get("detail", ""))
+        named = answer.status_code == 401 and _REPLAYED in told
+        why = Explanation(_REPLAYED, "a challenge that nobody has answered before", told)
         return Outcome(
-            f"refused: {_REPLAYED}" if named else f"HTTP {told.status_code}: {reason}", named, (why,)
+            f"refused: {_REPLAYED}" if named else f"HTTP {answer.status_code}: {told}", named, (why,)
         )
