@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Turn a run of the benchmarks into ratios: what was measured, against what, and whether the aim is met."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+AIMS = [
+    ("warm verification", "test_warm", "test_peer", 0.25),
+    ("cold verification", "test_cold", "test_peer", 1.5),
+    ("warm verification", "test_warm", "test_floor", None),
+]
+SECONDS = [("Verdictd, first start to first answer", "test_first_start"), ("Verdictd, restart", "test_restart")]
+START_AIM = 2.0
+
+
+def main(path: Path) -> int:
+    """Print the report of a pytest-benchmark JSON file; the exit status is 1 when an aim is missed."""
+    listed = json.loads(path.read_bytes())["benchmarks"]
+    median = {(each["name"].partition("[")[0], each["param"]): each["stats"]["median"] for each in listed}
+    missed = 0
+    for what, ours, theirs, aim in AIMS:
+        for param in sorted({key[1] for key in median if key[0] == ours}):
+            ratio = median[ours, param] / median[theirs, param]
+            verdict = "" if aim is None else f"  aim ≤ {aim}: {'met' if ratio <= aim else 'MISSED'}"
+            peer = "one P-256 verification" if theirs == "test_floor" else "dcap-qvl"
+            print(
+                f"{what}, {param}: {median[ours, param] * 1e6:.0f} µs, "
+                f"{ratio:.2f} × {peer} ({median[theirs, param] * 1e6:.0f} µs){verdict}"
+            )
+            missed += aim is not None and ratio > aim
+    for what, name in SECONDS:
+        if (name, None) in median:
+            seconds = median[name, None]
+            print(f"{what}: {seconds:.2f} s  aim < {START_AIM:.0f} s: {'met' if seconds < START_AIM else 'MISSED'}")
+            missed += seconds >= START_AIM
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
