@@ -46,7 +46,7 @@ def read_key_file(path: Path) -> bytes:
     :raises ConfigurationError: when the file is missing, is readable by others than its owner, or holds no root key.
     """
     try:
-        with open(path, "rb", opener=_open_without_waiting) as file:  # noqa: PTH123 - Path.open takes no opener
+        with open(path, "rb", opener=_open_without_waiting) as file:
             _check_status(
                 path, os.fstat(file.fileno())
             )  # of what is open, not of what the name may mean by now
