@@ -56,14 +56,14 @@ def _root_option(*, multiple: bool) -> Callable[[Any], Any]:
 
 @click.group()
 def endorser() -> None:
-    r"""Import, fetch, list and serve chip makers' collateral.
+    """Import, fetch, list and serve chip makers' collateral.
 
     \b
     Examples:
       eaa endorser fetch --fmspc 50806f000000 --tee tdx --store ./collateral
       eaa endorser import ./pcs-responses --store ./collateral
       eaa endorser serve --store ./collateral --listen 127.0.0.1:8081
-    """
+    """  # noqa: D301 - click keeps the lines after \b
 
 
 @endorser.command("import")

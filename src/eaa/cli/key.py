@@ -19,7 +19,7 @@ __all__ = ["key"]
 
 @click.group()
 def key() -> None:
-    r"""Create, list and delete key-encryption keys.
+    """Create, list and delete key-encryption keys.
 
     A key is named kbs:///<repository>/<type>/<tag>, or by a bare name, which means kbs:///default/key/<name>. Its bytes never
     leave Verdictd but to an attested TEE.
@@ -29,7 +29,7 @@ def key() -> None:
       eaa key create my-image --data ./data
       eaa key list --data ./data --json
       eaa key delete my-image --data ./data
-    """
+    """  # noqa: D301 - click keeps the lines after \b
 
 
 @key.command()

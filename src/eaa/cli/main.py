@@ -103,14 +103,14 @@ def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> N
 @click.option("-v", "--verbose", count=True, help="Log what is done to standard error; twice for more.")
 @click.pass_context
 def cli(ctx: click.Context, verbose: int) -> None:
-    r"""Remote attestation and key release for confidential containers.
+    """Remote attestation and key release for confidential containers.
 
     \b
     Examples:
       eaa verify quote.bin --tee tdx --endorsements collateral.json --report-data 00…
       eaa explain quote.bin --tee tdx
       eaa demo
-    """
+    """  # noqa: D301 - click keeps the lines after \b
     ctx.ensure_object(Session)
     if os.environ.get("NO_COLOR"):
         ctx.color = False

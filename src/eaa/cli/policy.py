@@ -30,7 +30,7 @@ def _name_option(command: Any) -> Any:
 
 @click.group()
 def policy() -> None:
-    r"""Set, show and check policies.
+    """Set, show and check policies.
 
     An attestation policy turns claims into a trustworthiness vector (rule trust_claims); a resource policy decides who may have
     which resource (rule allow). Both are Rego, package policy. A text that does not parse is refused and changes nothing.
@@ -40,7 +40,7 @@ def policy() -> None:
       eaa policy check resource release.rego
       eaa policy set resource release.rego --data ./data
       eaa policy show attestation --data ./data
-    """
+    """  # noqa: D301 - click keeps the lines after \b
 
 
 @policy.command("set")

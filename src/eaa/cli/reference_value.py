@@ -26,7 +26,7 @@ _MEASUREMENT: Final = re.compile(r"([0-9A-Fa-f]{2})+|[0-9]+", re.ASCII)
 
 @click.group("reference-value")
 def reference_value() -> None:
-    r"""Set, import, list and delete reference values.
+    """Set, import, list and delete reference values.
 
     A value is what one claim may be: a list of allowed measurements in hex, or any JSON value that a policy asks for.
 
@@ -35,7 +35,7 @@ def reference_value() -> None:
       eaa reference-value set mr_td=0f3a… rtmr_1=77b0… rtmr_1=12cd… --data ./data
       eaa reference-value import measured.json --data ./data
       eaa reference-value list --data ./data
-    """
+    """  # noqa: D301 - click keeps the lines after \b
 
 
 @reference_value.command("set")

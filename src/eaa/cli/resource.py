@@ -19,7 +19,7 @@ __all__ = ["resource"]
 
 @click.group()
 def resource() -> None:
-    r"""Store, list and delete the secrets that attested TEEs may fetch.
+    """Store, list and delete the secrets that attested TEEs may fetch.
 
     A resource is named <repository>/<type>/<tag>, with or without kbs:/// before it. Its content is read from a file or from
     standard input, and no command shows it again.
@@ -29,7 +29,7 @@ def resource() -> None:
       eaa resource put default/certs/db.key --file db.key --data ./data
       printf %s "$PASSWORD" | eaa resource put default/passwords/db --file - --data ./data
       eaa resource list --prefix default/ --data ./data
-    """
+    """  # noqa: D301 - click keeps the lines after \b
 
 
 @resource.command()

@@ -71,7 +71,7 @@ def verdictd(
     key_provider_remote: bool,
     config: Path | None,
 ) -> None:
-    r"""Verify evidence, apply the owner's policy, release secrets to attested TEEs.
+    """Verify evidence, apply the owner's policy, release secrets to attested TEEs.
 
     The first start makes everything in the data folder: authority and certificate, keys, database, the administrator's credential
     (admin.json). One JSON line on standard output says when it is ready and where. Logs go to standard error. SIGTERM ends it.
@@ -81,7 +81,7 @@ def verdictd(
       verdictd --data ./data
       verdictd --data ./data --listen 127.0.0.1:0 --simulator
       verdictd --data /var/lib/verdictd --listen 0.0.0.0:8443 --production
-    """
+    """  # noqa: D301 - click keeps the lines after \b
     options = {
         "listen": listen,
         "profile": "production" if production else None,
@@ -99,13 +99,13 @@ def verdictd(
 @click.option("--grpc-listen", metavar="ADDRESS", help="HOST:PORT on loopback, or unix:///PATH.")
 @click.option("--rest-listen", metavar="HOST:PORT", help="A loopback address.")
 def attestation_agent(config: Path | None, **options: Any) -> None:
-    r"""Prove this guest to its key broker; hand secrets and image keys to the processes in it.
+    """Prove this guest to its key broker; hand secrets and image keys to the processes in it.
 
     \b
     Examples:
       attestation-agent --config /etc/attestation-agent.toml
       EAA_AGENT_ATTESTER=simulator attestation-agent --config agent.toml --kbs-url https://kbs:8443
-    """
+    """  # noqa: D301 - click keeps the lines after \b
     from eaa.agent.server import run as run_agent  # noqa: PLC0415 - --help does not need it
 
     run_agent(config, {name: value for name, value in options.items() if value is not None})
