@@ -79,8 +79,8 @@ class PolicyProcess:
                 hint="Check that the package regopy works on this machine.",
             ) from error
 
-    def ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
-        """Send one request and return the answer.
+    def ask(self, request: dict[str, Any], seconds: float, *, once: bool = False) -> dict[str, Any]:
+        """Send one request and return the answer. ``once`` ends the child afterwards, as the engine's clock stands still at its first use.
 
         :raises PolicyError: when there is no answer within ``seconds``, or the child dies over it; the next call starts a new child.
         :raises UnavailableError: when no child can be started.
@@ -88,19 +88,27 @@ class PolicyProcess:
         body = json.dumps({**request, "seconds": seconds + _GRACE_SECONDS}).encode()
         message = _LENGTH.pack(len(body)) + body
         with self._lock:
-            self._start()
-            deadline = monotonic() + seconds
             try:
-                return self._exchange(message, deadline)
-            except _Broken:
-                if self._fresh:
-                    raise _failed() from None
-            # What came before may have left the child in a bad state: this policy is judged by a fresh one.
-            self._start()
-            try:
-                return self._exchange(message, deadline)
-            except _Broken:
+                return self._ask(message, seconds)
+            finally:
+                if once:
+                    self._end()
+
+    def _ask(self, message: bytes, seconds: float) -> dict[str, Any]:
+        self._start()
+        began = monotonic()
+        try:
+            return self._exchange(message, began + seconds)
+        except _Broken:
+            if self._fresh:
                 raise _failed() from None
+        # What came before may have left the child in a bad state: this policy is judged by a fresh one, in the time that is left.
+        left = began + seconds - monotonic()
+        self._start()
+        try:
+            return self._exchange(message, monotonic() + left)
+        except _Broken:
+            raise _failed() from None
 
     def _exchange(self, message: bytes, deadline: float) -> dict[str, Any]:
         try:

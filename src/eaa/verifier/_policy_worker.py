@@ -3,7 +3,7 @@
 
 It reads requests from its standard input and answers on its standard output, each a 4-byte big-endian length and a JSON
 object. A request gives ``policy`` (Rego text), ``data`` and ``input`` (JSON texts), ``rules`` (names in ``package policy``),
-``calls`` (functions that must be builtins), ``volatile`` (compile it anew) and ``seconds`` (after which the kernel kills this process, should its parent be gone).
+``calls`` (functions that must be builtins) and ``seconds`` (after which the kernel kills this process, should its parent be gone).
 The answer holds ``values`` (the rules that are defined) or ``error`` (text for the policy's author).
 
 The engine is native code that hostile text can crash, stall or bloat: nobody should survive that but the parent.
@@ -65,9 +65,6 @@ class Engine:
         """Return the values of the asked rules, or why there are none."""
         policy = request["policy"]
         try:
-            # A compiled policy keeps the first answer of a builtin like time.now_ns.
-            if request.get("volatile"):
-                self._bundles.clear()
             compiled = self._compiled(policy, request["data"], tuple(request["rules"]))
             unknown = [name for name in request.get("calls", ()) if not self._known(name)]
             if unknown:

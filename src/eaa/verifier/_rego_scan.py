@@ -209,7 +209,9 @@ class _Scanner:
         chain, end = self._chain(at)
         member = self._text(at - 1) == "."
         root = chain.split(".")[0]
-        if chain.rsplit(".", 1)[-1] == QUERY:
+        if QUERY in (parts := chain.split(".")):
+            if parts[-1] != QUERY:
+                self._refuse_query(token.line)
             self._query(at, end)
         elif not member:
             self._check_builtin(chain, root, token.line, following=self._text(end))

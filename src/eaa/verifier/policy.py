@@ -159,7 +159,7 @@ class PolicyEngine:
             "rules": rules,
             "calls": sorted(scan.calls),
         }
-        await self._ask(request)
+        await self._ask(request, once=bool(scan.volatile))
 
     async def allow(self, text: str, *, data: Mapping[str, Any], input: Any) -> bool:  # noqa: A002 - Rego's own word
         """Ask a resource policy. ``data`` is the request (``plugin``, ``resource-path``, ``query``), ``input`` the token's claims.
@@ -211,14 +211,14 @@ class PolicyEngine:
         if not scan.volatile and (values := self._remembered.get(key)) is not None:
             self._remembered.move_to_end(key)
             return values
-        values = await self._ask({**request, "rules": _RULES[kind], "volatile": bool(scan.volatile)})
+        values = await self._ask({**request, "rules": _RULES[kind]}, once=bool(scan.volatile))
         if not scan.volatile and len(_canonical(values)) <= _MAX_REMEMBERED_SIZE:
             self._remembered[key] = values
             while len(self._remembered) > self._capacity:
                 self._remembered.popitem(last=False)
         return values
 
-    async def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+    async def _ask(self, request: dict[str, Any], *, once: bool = False) -> dict[str, Any]:
         if self._closed:
             raise UnavailableError(
                 "the policy engine is closed", hint="The server is stopping; ask again later."
@@ -227,7 +227,9 @@ class PolicyEngine:
             raise UnavailableError("too many policy evaluations are waiting", hint="Try again in a moment.")
         self._waiting += 1
         try:
-            answer = await asyncio.get_running_loop().run_in_executor(self._threads, self._ask_one, request)
+            answer = await asyncio.get_running_loop().run_in_executor(
+                self._threads, self._ask_one, request, once
+            )
         finally:
             self._waiting -= 1
         if not isinstance(values := answer.get("values"), dict):
@@ -236,10 +238,10 @@ class PolicyEngine:
             )
         return values
 
-    def _ask_one(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _ask_one(self, request: dict[str, Any], once: bool) -> dict[str, Any]:  # noqa: FBT001 - executors pass by position
         process = self._idle.get()
         try:
-            return process.ask(request, self._deadline)
+            return process.ask(request, self._deadline, once=once)
         finally:
             self._idle.put(process)
 
