@@ -12,7 +12,10 @@ AIMS = [
     ("cold verification", "test_cold", "test_peer", 1.5),
     ("warm verification", "test_warm", "test_floor", None),
 ]
-SECONDS = [("Verdictd, first start to first answer", "test_first_start"), ("Verdictd, restart", "test_restart")]
+SECONDS = [
+    ("Verdictd, first start to first answer", "test_first_start"),
+    ("Verdictd, restart", "test_restart"),
+]
 START_AIM = 2.0
 
 
@@ -34,7 +37,9 @@ def main(path: Path) -> int:
     for what, name in SECONDS:
         if (name, None) in median:
             seconds = median[name, None]
-            print(f"{what}: {seconds:.2f} s  aim < {START_AIM:.0f} s: {'met' if seconds < START_AIM else 'MISSED'}")
+            print(
+                f"{what}: {seconds:.2f} s  aim < {START_AIM:.0f} s: {'met' if seconds < START_AIM else 'MISSED'}"
+            )
             missed += seconds >= START_AIM
     return 1 if missed else 0
 

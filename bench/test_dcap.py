@@ -14,9 +14,8 @@ from eaa.tee.registry import parse_evidence
 from eaa.verifier import Verifier
 
 if TYPE_CHECKING:
-    from pytest_benchmark.fixture import BenchmarkFixture
-
     from bench.conftest import Case
+    from pytest_benchmark.fixture import BenchmarkFixture
 
 ROUNDS = 400
 

@@ -8,27 +8,43 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["children", "sequence"]
+__all__ = ["children", "common_name", "sequence"]
 
 _SEQUENCE: Final = 0x30
+_SET: Final = 0x31
+_COMMON_NAME: Final = b"\x06\x03\x55\x04\x03"
 _LONG: Final = 0x80
 _MAX_LENGTH_BYTES: Final = 4
 
 
-def children(der: bytes, limit: int = 16) -> list[bytes]:
+def children(der: bytes, limit: int = 16, *, tag: int = _SEQUENCE) -> list[bytes]:
     """Return the first ``limit`` elements of the SEQUENCE that ``der`` is, each with its header, as they stand.
 
     :raises ValueError: when ``der`` is not one SEQUENCE that ends where the bytes end, or an element is cut off.
     """
     at, end = _content(der, 0, len(der))
-    if not der or der[0] != _SEQUENCE or end != len(der):
-        raise ValueError("not one DER SEQUENCE")
+    if der[0] != tag or end != len(der):
+        raise ValueError("not the one DER element that was expected")
     elements: list[bytes] = []
     while at < end and len(elements) < limit:
         _, after = _content(der, at, end)
         elements.append(der[at:after])
         at = after
     return elements
+
+
+def common_name(name: bytes) -> str:
+    """Return the first common name in a DER ``Name`` (RFC 5280, 4.1.2.4), or an empty string.
+
+    :raises ValueError: when it is no such name, or not text.
+    """
+    for relative in children(name):
+        for attribute in children(relative, tag=_SET):
+            kind, value = children(attribute)
+            if kind == _COMMON_NAME:
+                start, end = _content(value, 0, len(value))
+                return value[start:end].decode("utf-8")
+    return ""
 
 
 def _content(der: bytes, at: int, end: int) -> tuple[int, int]:

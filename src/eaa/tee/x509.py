@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtensionOID
 
 from eaa.rats import EndorsementError, TrustAnchor
-from eaa.tee.der import children
+from eaa.tee.der import children, common_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,22 +96,21 @@ class Certificate:
             self.x509 = x509.load_der_x509_certificate(der)
             self.extensions = self.x509.extensions
             key = self.x509.public_key()
-            names = self.x509.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
             self.signed, algorithm = children(der)[:2]
             fields = children(self.signed)
+            # TBSCertificate: version, serial, algorithm, issuer, validity, subject (RFC 5280, 4.1; version 3 has all of them).
+            self.issuer, self.subject = fields[3], fields[5]
+            """The names as they stand in the certificate, in DER."""
+            self.name = common_name(self.subject)
+            """Common name of the subject, or an empty string."""
         except Exception as error:  # pyca documents no complete list for hostile certificates
             raise EndorsementError(f"a certificate cannot be read: {type(error).__name__}") from error
-        # TBSCertificate: version, serial, algorithm, issuer, validity, subject (RFC 5280, 4.1; version 3 has all of them).
         if self.x509.version is not x509.Version.v3 or fields[2] != algorithm:
             raise EndorsementError("a certificate is not of version 3, or names two algorithms")
         if not isinstance(key, PublicKey):
             raise EndorsementError("a certificate has a key of a kind no chip maker uses")
         self.der = der
         self.public_key: PublicKey = key
-        self.name = str(names[0].value) if names else ""
-        """Common name of the subject, or an empty string."""
-        self.issuer, self.subject = fields[3], fields[5]
-        """The names as they stand in the certificate, in DER."""
 
     @property
     def self_issued(self) -> bool:

@@ -246,7 +246,7 @@ def _tcb_level(level: JsonObject, version: int, *, tdx: bool) -> TcbLevel:
 
 
 def _components(tcb: JsonObject, name: str) -> tuple[int, ...]:
-    components = tuple(each.integer("svn", 0xFF) for each in tcb.objects(name))
+    components = tcb.svns(name)
     if len(components) != COMPONENTS:
         raise EndorsementError(f"{name} has {len(components)} entries, exactly {COMPONENTS} are due")
     return components

@@ -35,8 +35,6 @@ _PCK: Final = "Intel SGX PCK Certificate"
 _SGX_TYPES: Final = {0: "standard", 1: "scalable", 2: "scalable with integrity"}
 
 SGX_EXTENSION: Final = x509.ObjectIdentifier("1.2.840.113741.1.13.1")
-_PREFIX: Final = "1.2.840.113741.1.13.1."
-_COMPONENTS: Final = tuple(f"{_PREFIX}2.{n}" for n in range(1, 17))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,78 +98,124 @@ def read_pck_extension(certificate: x509.Certificate) -> PckExtension:
     if not isinstance(raw, x509.UnrecognizedExtension):
         raise EndorsementError("the PCK certificate's SGX extension is of an unknown shape")
     try:
-        fields = _fields(raw.value)
-        tcb = _nested(fields[f"{_PREFIX}2"])
-        components = tuple(_svn(tcb[name], 0xFF) for name in _COMPONENTS)
-        configuration = _nested(fields[f"{_PREFIX}7"]) if f"{_PREFIX}7" in fields else {}
-        instance = fields.get(f"{_PREFIX}6")
-        extension = PckExtension(
-            ppid=_octets(fields[f"{_PREFIX}1"], 16),
-            tcb_components=components,
-            pce_svn=_svn(tcb[f"{_PREFIX}2.17"], 0xFFFF),
-            cpu_svn=_octets(tcb[f"{_PREFIX}2.18"], 16),
-            pce_id=_octets(fields[f"{_PREFIX}3"], 2),
-            fmspc=_octets(fields[f"{_PREFIX}4"], 6),
-            sgx_type=_SGX_TYPES.get(bytes(fields[f"{_PREFIX}5"].data)[-1], "unknown"),
-            platform_instance_id=_octets(instance, 16) if instance else None,
-            configuration=tuple(
-                (_CONFIGURATION.get(oid, oid), any(bytes(value.data))) for oid, value in configuration.items()
-            ),
+        fields = asn1.decode_der(_Extension, raw.value)
+        tcb = fields.tcb.value
+        svns = [getattr(tcb, name) for name in _SVN_NAMES]
+        found = (
+            *(field.oid for field in (fields.ppid, fields.tcb, fields.pce_id, fields.fmspc, fields.sgx_type)),
+            *(svn.oid for svn in svns),
+            tcb.cpu_svn.oid,
         )
-    except KeyError as error:
-        raise EndorsementError(f"the SGX extension lacks field {error.args[0]}") from error
-    except (ValueError, IndexError, OverflowError) as error:
+        if found != _OIDS:
+            raise ValueError("its fields are not the ones the profile names, in its order")
+        *components, pce_svn = (svn.value for svn in svns)
+        if not all(0 <= svn <= 0xFF for svn in components) or not 0 <= pce_svn <= 0xFFFF:
+            raise ValueError("an SVN is out of range")
+        return PckExtension(
+            ppid=_octets(fields.ppid, 16),
+            tcb_components=tuple(components),
+            pce_svn=pce_svn,
+            cpu_svn=_octets(tcb.cpu_svn, 16),
+            pce_id=_octets(fields.pce_id, 2),
+            fmspc=_octets(fields.fmspc, 6),
+            sgx_type=_SGX_TYPES.get(fields.sgx_type.value.data[-1], "unknown"),
+            platform_instance_id=_octets(fields.instance, 16) if fields.instance else None,
+            configuration=_configuration(fields.configuration) if fields.configuration else (),
+        )
+    except (ValueError, IndexError) as error:
         raise EndorsementError(f"the SGX extension cannot be read: {error}") from error
-    return extension
-
-
-_CONFIGURATION: Final = {
-    f"{_PREFIX}7.1": "dynamic_platform",
-    f"{_PREFIX}7.2": "cached_keys",
-    f"{_PREFIX}7.3": "smt_enabled",
-}
 
 
 @asn1.sequence
-class _Pair:
-    """``SEQUENCE { OBJECT IDENTIFIER, ANY }``, the one shape the whole extension is made of."""
-
+class _Any:
     oid: x509.ObjectIdentifier
     value: asn1.TLV
 
 
 @asn1.sequence
-class _Holder:
-    """pyca decodes classes only, so the SEQUENCE OF is held in a SEQUENCE of one."""
-
-    pairs: list[_Pair]
-
-
-def _fields(listing: bytes) -> dict[str, asn1.TLV]:
-    """Read a DER ``SEQUENCE OF`` pairs into a table by dotted OID.
-
-    :raises ValueError: on anything else, a repeated OID included.
-    """
-    pairs = asn1.decode_der(_Holder, sequence(listing)).pairs
-    fields = {pair.oid.dotted_string: pair.value for pair in pairs}
-    if len(fields) != len(pairs):
-        raise ValueError("a field is there twice")
-    return fields
+class _Octets:
+    oid: x509.ObjectIdentifier
+    value: bytes
 
 
-def _nested(value: asn1.TLV) -> dict[str, asn1.TLV]:
-    return _fields(sequence(bytes(value.data)))
+@asn1.sequence
+class _Svn:
+    oid: x509.ObjectIdentifier
+    value: int
 
 
-def _octets(value: asn1.TLV, size: int) -> bytes:
-    octets: bytes = value.parse(bytes)
-    if len(octets) != size:
-        raise ValueError(f"{len(octets)} bytes where {size} are due")
-    return octets
+@asn1.sequence
+class _Tcb:
+    svn_01: _Svn
+    svn_02: _Svn
+    svn_03: _Svn
+    svn_04: _Svn
+    svn_05: _Svn
+    svn_06: _Svn
+    svn_07: _Svn
+    svn_08: _Svn
+    svn_09: _Svn
+    svn_10: _Svn
+    svn_11: _Svn
+    svn_12: _Svn
+    svn_13: _Svn
+    svn_14: _Svn
+    svn_15: _Svn
+    svn_16: _Svn
+    svn_pce: _Svn
+    cpu_svn: _Octets
 
 
-def _svn(value: asn1.TLV, limit: int) -> int:
-    svn: int = value.parse(int)
-    if not 0 <= svn <= limit:
-        raise ValueError(f"the SVN {svn} is out of range")
-    return svn
+@asn1.sequence
+class _TcbField:
+    oid: x509.ObjectIdentifier
+    value: _Tcb
+
+
+@asn1.sequence
+class _Extension:
+    ppid: _Octets
+    tcb: _TcbField
+    pce_id: _Octets
+    fmspc: _Octets
+    sgx_type: _Any
+    instance: _Octets | None
+    configuration: _Any | None
+
+
+@asn1.sequence
+class _Flag:
+    oid: x509.ObjectIdentifier
+    value: bool
+
+
+@asn1.sequence
+class _Flags:
+    """pyca decodes classes only, so a SEQUENCE OF is held in a SEQUENCE of one."""
+
+    flags: list[_Flag]
+
+
+_SVN_NAMES: Final = (*(f"svn_{n:02d}" for n in range(1, 17)), "svn_pce")
+_OIDS: Final = tuple(
+    x509.ObjectIdentifier(f"{SGX_EXTENSION.dotted_string}.{suffix}")
+    for suffix in ("1", "2", "3", "4", "5", *(f"2.{n}" for n in range(1, 19)))
+)
+_CONFIGURATION: Final = {
+    f"{SGX_EXTENSION.dotted_string}.7.{n}": name
+    for n, name in enumerate(("dynamic_platform", "cached_keys", "smt_enabled"), start=1)
+}
+
+
+def _configuration(field: _Any) -> tuple[tuple[str, bool], ...]:
+    flags = asn1.decode_der(_Flags, sequence(sequence(bytes(field.value.data)))).flags
+    names = [each.oid.dotted_string for each in flags]
+    return tuple(
+        (_CONFIGURATION.get(name, name), each.value) for name, each in zip(names, flags, strict=True)
+    )
+
+
+def _octets(field: _Octets, size: int) -> bytes:
+    if len(field.value) != size:
+        raise ValueError(f"{len(field.value)} bytes where {size} are due")
+    return field.value

@@ -189,6 +189,15 @@ class JsonObject:
         """Return a list of nested objects."""
         return [JsonObject(each, f"{self._path}.{name}[{n}]") for n, each in enumerate(self._get(name, list))]
 
+    def svns(self, name: str) -> tuple[int, ...]:
+        """Return the ``svn`` members of a list of objects, each from 0 to 255."""
+        values = self._get(name, list)
+        found: list[Any] = [each.get("svn") if type(each) is dict else None for each in values]
+        # The type is compared and not the instance: a JSON true is no number.
+        if not all(type(svn) is int and 0 <= svn <= 0xFF for svn in found):
+            raise EndorsementError(f"{self._path}.{name} is not a list of SVNs from 0 to 255")
+        return tuple(found)
+
     def texts(self, name: str) -> tuple[str, ...]:
         """Return a list of strings; a missing one is empty."""
         if name not in self._value:
