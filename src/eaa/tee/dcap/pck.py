@@ -98,30 +98,7 @@ def read_pck_extension(certificate: x509.Certificate) -> PckExtension:
     if not isinstance(raw, x509.UnrecognizedExtension):
         raise EndorsementError("the PCK certificate's SGX extension is of an unknown shape")
     try:
-        fields = asn1.decode_der(_Extension, raw.value)
-        tcb = fields.tcb.value
-        svns = [getattr(tcb, name) for name in _SVN_NAMES]
-        found = (
-            *(field.oid for field in (fields.ppid, fields.tcb, fields.pce_id, fields.fmspc, fields.sgx_type)),
-            *(svn.oid for svn in svns),
-            tcb.cpu_svn.oid,
-        )
-        if found != _OIDS:
-            raise ValueError("its fields are not the ones the profile names, in its order")
-        *components, pce_svn = (svn.value for svn in svns)
-        if not all(0 <= svn <= 0xFF for svn in components) or not 0 <= pce_svn <= 0xFFFF:
-            raise ValueError("an SVN is out of range")
-        return PckExtension(
-            ppid=_octets(fields.ppid, 16),
-            tcb_components=tuple(components),
-            pce_svn=pce_svn,
-            cpu_svn=_octets(tcb.cpu_svn, 16),
-            pce_id=_octets(fields.pce_id, 2),
-            fmspc=_octets(fields.fmspc, 6),
-            sgx_type=_SGX_TYPES.get(fields.sgx_type.value.data[-1], "unknown"),
-            platform_instance_id=_octets(fields.instance, 16) if fields.instance else None,
-            configuration=_configuration(fields.configuration) if fields.configuration else (),
-        )
+        return _interpret(asn1.decode_der(_Extension, raw.value))
     except (ValueError, IndexError) as error:
         raise EndorsementError(f"the SGX extension cannot be read: {error}") from error
 
@@ -205,6 +182,36 @@ _CONFIGURATION: Final = {
     f"{SGX_EXTENSION.dotted_string}.7.{n}": name
     for n, name in enumerate(("dynamic_platform", "cached_keys", "smt_enabled"), start=1)
 }
+
+
+def _interpret(fields: _Extension) -> PckExtension:
+    """Check that the fields are the profile's, in its order and range, and name them.
+
+    :raises ValueError: when they are not.
+    """
+    tcb = fields.tcb.value
+    svns = [getattr(tcb, name) for name in _SVN_NAMES]
+    found = (
+        *(field.oid for field in (fields.ppid, fields.tcb, fields.pce_id, fields.fmspc, fields.sgx_type)),
+        *(svn.oid for svn in svns),
+        tcb.cpu_svn.oid,
+    )
+    if found != _OIDS:
+        raise ValueError("its fields are not the ones the profile names, in its order")
+    *components, pce_svn = (svn.value for svn in svns)
+    if not all(0 <= svn <= 0xFF for svn in components) or not 0 <= pce_svn <= 0xFFFF:
+        raise ValueError("an SVN is out of range")
+    return PckExtension(
+        ppid=_octets(fields.ppid, 16),
+        tcb_components=tuple(components),
+        pce_svn=pce_svn,
+        cpu_svn=_octets(tcb.cpu_svn, 16),
+        pce_id=_octets(fields.pce_id, 2),
+        fmspc=_octets(fields.fmspc, 6),
+        sgx_type=_SGX_TYPES.get(fields.sgx_type.value.data[-1], "unknown"),
+        platform_instance_id=_octets(fields.instance, 16) if fields.instance else None,
+        configuration=_configuration(fields.configuration) if fields.configuration else (),
+    )
 
 
 def _configuration(field: _Any) -> tuple[tuple[str, bool], ...]:
