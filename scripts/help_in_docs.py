@@ -8,12 +8,16 @@ blocks that differ are named and the exit status is 1; with it they are correcte
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from functools import cache
-from os import environ
 from pathlib import Path
 
+from click.testing import CliRunner
+
+from eaa.cli.main import cli
+from eaa.cli.serve import attestation_agent, verdictd
+
+PROGRAMS = {"eaa": cli, "verdictd": verdictd, "attestation-agent": attestation_agent}
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(
     r"(?P<fence>```+)console\n\$ (?P<command>[^\n]+ --help)\n(?P<text>.*?)(?P=fence)\n", re.DOTALL
@@ -24,17 +28,10 @@ BLOCK = re.compile(
 def help_of(command: str) -> str:
     """Return what the command says, laid out for 100 columns."""
     program, *arguments = command.split()
-    path = Path(sys.executable).with_name(program)
-    environment = {**environ, "COLUMNS": "100", "NO_COLOR": "1"}
-    done = subprocess.run(
-        [path, *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-        stdin=subprocess.DEVNULL,
+    done = CliRunner().invoke(
+        PROGRAMS[program], arguments, prog_name=program, terminal_width=100, catch_exceptions=False
     )
-    return "".join(f"{line.rstrip()}\n" for line in done.stdout.splitlines())
+    return "".join(f"{line.rstrip()}\n" for line in done.output.splitlines())
 
 
 def main() -> int:
