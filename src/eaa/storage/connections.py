@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 from sqlalchemy import create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -262,4 +262,11 @@ def _translated() -> Iterator[None]:
         raise UnavailableError(
             f"the database cannot be used now: {reason}",
             hint="See whether another program holds it, and whether it runs and its disk has room.",
+        ) from error
+    except DatabaseError as error:
+        if type(error) is not DatabaseError:  # its subclasses are our mistakes, or what the caller waits for
+            raise
+        raise UnavailableError(
+            f"the database is damaged: {error.orig}",
+            hint="Stop every program that uses it and restore a backup.",
         ) from error
