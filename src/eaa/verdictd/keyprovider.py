@@ -17,7 +17,7 @@ import grpc
 import structlog
 
 from eaa._proto import keyprovider_pb2, keyprovider_pb2_grpc
-from eaa.image import KEK_SIZE, ResourceUri, parse_wrap, wrap, wrap_result
+from eaa.image import KEK_SIZE, ImageError, ResourceUri, parse_wrap, wrap, wrap_result
 from eaa.rats import ConfigurationError, EaaError, InputError, UnavailableError
 from eaa.storage import Conflict
 from eaa.verdictd._logging import describe_fault, log
@@ -104,6 +104,8 @@ class KeyProvider(keyprovider_pb2_grpc.KeyProviderServiceServicer):
 
     async def _wrap(self, message: bytes) -> bytes:
         request = parse_wrap(message)
+        if not request.optsdata:
+            raise ImageError("there is no layer key to wrap: optsdata is empty")
         uri = request.kid or new_kek_uri()
         kid = ResourceUri(uri.repository, uri.type, uri.tag)
         await ensure_kek(self._database, kid.path)
