@@ -17,13 +17,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import atheris
+import atheris  # type: ignore[import-untyped,unused-ignore]
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-with atheris.instrument_imports(include=["eaa"]):
-    from eaa.image import AnnotationPacket, ResourceUri, parse_unwrap, parse_wrap
+# Only the process that fuzzes is instrumented.
+_INSTRUMENTED = (
+    atheris.instrument_imports(include=["eaa"]) if "--only" in sys.argv else contextlib.nullcontext()
+)
+with _INSTRUMENTED:
+    from eaa.image import KEK_SIZE, AnnotationPacket, ResourceUri, parse_unwrap, parse_wrap, wrap
     from eaa.kbs import (
         MAX_ATTESTATION,
         Attestation,
@@ -114,7 +118,7 @@ def seeds() -> dict[str, list[bytes]]:
         "tee-key": [json.dumps(public).encode()],
         "key-provider-wrap": [_key_provider("keywrap", {"ec": {"Parameters": {}}, "optsdata": wrapped})],
         "key-provider-unwrap": [_key_provider("keyunwrap", {"dc": None, "annotation": wrapped})],
-        "annotation": [b'{"kid":"kbs:///a/b/c","wrapped_data":"","iv":"","wrap_type":"A256GCM"}'],
+        "annotation": [wrap(bytes(KEK_SIZE), b"{}", kid=ResourceUri("default", "key", "demo")).to_json()],
         "resource-uri": [b"kbs:///default/key/demo"],
     }
 

@@ -86,7 +86,7 @@ def test_another_guest_gets_nothing_but_the_reason(
 def test_a_packet_that_names_another_key_opens_nothing(
     tools: ContainerTools, encrypted: Image, guest: Path, owner: Owner, tmp_path: Path
 ) -> None:
-    """A wrapped key moved under another key's name is refused: the name is bound to it."""
+    """A layer key wrapped under one key is not opened with another that the guest may have, too."""
     owner.eaa("key", "create", "second", "--data", str(owner.data), "--json")
     moved = replaced(
         encrypted, tmp_path / "moved", packets(encrypted)[0] | {"kid": "kbs:///default/key/second"}
