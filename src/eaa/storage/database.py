@@ -294,7 +294,10 @@ class Database:
         return await self._connections.write(attestations.purge, at)
 
     async def state_version(self) -> int:
-        """Return a number that grows with every change of policies or reference values: the key of cached snapshots."""
+        """Return a number that grows with every change of policies or reference values: the key of cached snapshots.
+
+        Read it before what it stands for; then a change in between makes the snapshot too new, never stale.
+        """
         return await self._connections.read(owner.state_version)
 
 
