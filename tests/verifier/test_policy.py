@@ -268,9 +268,9 @@ async def test_results_are_remembered_by_content(
     asked = []
     ask = PolicyProcess.ask
 
-    def counting(self: PolicyProcess, request: dict[str, Any], seconds: float) -> dict[str, Any]:
+    def counting(self: PolicyProcess, request: dict[str, Any], *args: Any, **kwargs: Any) -> dict[str, Any]:
         asked.append(request)
-        return ask(self, request, seconds)
+        return ask(self, request, *args, **kwargs)
 
     monkeypatch.setattr(PolicyProcess, "ask", counting)
     for _ in range(2):

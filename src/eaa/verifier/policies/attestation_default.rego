@@ -63,31 +63,40 @@ tdx_quote if {
 }
 
 tdx_software if {
-	input.tdx.quote.body.mr_td in query_reference_value("mr_td")
-	input.tdx.quote.body.rtmr_0 in query_reference_value("rtmr_0")
-	input.tdx.quote.body.rtmr_1 in query_reference_value("rtmr_1")
-	input.tdx.quote.body.rtmr_2 in query_reference_value("rtmr_2")
+	input.tdx.quote.body.mr_td in listed(query_reference_value("mr_td"))
+	input.tdx.quote.body.rtmr_0 in listed(query_reference_value("rtmr_0"))
+	input.tdx.quote.body.rtmr_1 in listed(query_reference_value("rtmr_1"))
+	input.tdx.quote.body.rtmr_2 in listed(query_reference_value("rtmr_2"))
 }
 
 ##### SGX: exactly this enclave, or any enclave of this signer and product from a minimum SVN on.
 
 sgx_quote if input.sgx.header.vendor_id == "939a7233f79c4ca9940a0db3957f0607"
 
-sgx_software if input.sgx.body.mr_enclave in query_reference_value("mr_enclave")
+sgx_software if input.sgx.body.mr_enclave in listed(query_reference_value("mr_enclave"))
 
 sgx_software if {
 	not sgx_enclave_is_pinned
-	input.sgx.body.mr_signer in query_reference_value("mr_signer")
-	input.sgx.isv_prod_id in numbers_of("isv_prod_id")
+	input.sgx.body.mr_signer in listed(query_reference_value("mr_signer"))
+	input.sgx.isv_prod_id in numbers(query_reference_value("isv_prod_id"))
 
 	# Exactly one number is a minimum; with several it would be a guess which one is meant.
-	count(numbers_of("isv_svn")) == 1
-	some minimum in numbers_of("isv_svn")
-	input.sgx.isv_svn >= minimum
+	minimum := numbers(query_reference_value("isv_svn"))
+	count(minimum) == 1
+	every least in minimum {
+		input.sgx.isv_svn >= least
+	}
 }
 
 # With a reference value for mr_enclave, the signer alone does not do.
-sgx_enclave_is_pinned if count(query_reference_value("mr_enclave")) > 0
+sgx_enclave_is_pinned if count(listed(query_reference_value("mr_enclave"))) > 0
 
-# A reference value is a list; its numbers may be written as numbers or as text.
-numbers_of(name) := {to_number(value) | some value in query_reference_value(name)}
+##### A reference value is a list or a single value; numbers may be written as text.
+
+listed(value) := value if is_array(value)
+
+listed(value) := [value] if is_string(value)
+
+listed(value) := [value] if is_number(value)
+
+numbers(value) := {to_number(each) | some each in listed(value)}
