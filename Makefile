@@ -35,7 +35,10 @@ fuzz: setup ## coverage-guided fuzzing of every parser, SECONDS_PER_TARGET each 
 	$(PY) scripts/fuzz.py --seconds $(SECONDS_PER_TARGET)
 
 bench: setup ## measure verification against dcap-qvl on real quotes
-	$(PY) scripts/bench
+	@mkdir -p .cache
+	$(PY) -m pytest bench --override-ini addopts= --import-mode=importlib --quiet -p no:randomly \
+		--benchmark-only --benchmark-columns=median,iqr,rounds --benchmark-json=.cache/bench.json
+	@$(PY) bench/report.py .cache/bench.json
 
 lock: ## resolve the dependencies again into requirements.lock (needs uv)
 	uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-header --all-extras pyproject.toml -o requirements.lock
