@@ -162,6 +162,33 @@ async def test_a_missing_reference_value_satisfies_no_comparison(engine: PolicyE
         assert found.vector["hardware"] == expected
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        'query_reference_value("x")',
+        "query_reference_value(input.name)",
+        "data.reference.x",
+        'data["reference"]["x"]',
+        "r.x",
+    ],
+)
+async def test_a_policy_is_given_the_values_it_can_ask_for(engine: PolicyEngine, value: str) -> None:
+    policy = HEAD + "import data.reference as r\n" * (value == "r.x")
+    policy += f'extensions := [{{"name": "x", "key": 1, "value": {value}}}]\ntrust_claims := {{}}'
+    found = await engine.trust_claims(policy, input={"name": "x"}, reference_values={"x": [1], "y": [2]})
+    assert found.extensions == {"x": [1]}
+
+
+async def test_values_that_no_policy_asks_for_change_nothing(
+    engine: PolicyEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = HEAD + 'trust_claims := {"hardware": query_reference_value("x")}'
+    await engine.trust_claims(policy, input={}, reference_values={"x": 2})
+    monkeypatch.setattr(PolicyProcess, "ask", None)
+    found = await engine.trust_claims(policy, input={}, reference_values={"x": 2, "y": ["z"] * 1_000_000})
+    assert found.vector["hardware"] == 2
+
+
 async def test_the_vector_has_all_eight_claims(engine: PolicyEngine) -> None:
     found = await engine.trust_claims(HEAD + 'trust_claims := {"hardware": 2}', input={}, reference_values={})
     assert tuple(found.vector) == CLAIM_NAMES

@@ -71,13 +71,14 @@ class PolicyScan:
     """What one policy text contains.
 
     ``references`` are the names given literally to ``query_reference_value``, in their order; ``computed_references`` says that
-    some name is computed. ``calls`` holds every function called that the policy itself does not define.
+    some name is computed, ``reads_data`` that the text speaks of ``data`` itself. ``calls`` holds every function called that the policy itself does not define.
     """
 
     package: str
     rules: frozenset[str]
     references: tuple[str, ...]
     computed_references: bool
+    reads_data: bool
     calls: frozenset[str]
     volatile: frozenset[str] = field(default_factory=frozenset)
 
@@ -143,6 +144,7 @@ class _Scanner:
         self.aliases: set[str] = set()
         self.references: dict[str, None] = {}
         self.computed = False
+        self.reads_data = False
         self.calls: dict[str, int] = {}
         self.volatile: set[str] = set()
 
@@ -166,6 +168,7 @@ class _Scanner:
             frozenset(self.rules),
             tuple(self.references),
             self.computed,
+            self.reads_data,
             calls,
             frozenset(self.volatile),
         )
@@ -192,6 +195,7 @@ class _Scanner:
         line = self.tokens[at].line
         path, end = self._chain(at + 1)
         root = path.split(".")[0]
+        self.reads_data |= root == "data"
         if root not in _IMPORT_ROOTS or (root == "rego" and path != "rego.v1"):
             _refuse(line, f"import of {path}", "Import only from data, input, rego.v1 and future.keywords.")
         if self._text(end) == "as":
@@ -209,6 +213,7 @@ class _Scanner:
         chain, end = self._chain(at)
         member = self._text(at - 1) == "."
         root = chain.split(".")[0]
+        self.reads_data |= root == "data"
         if QUERY in (parts := chain.split(".")):
             if parts[-1] != QUERY:
                 self._refuse_query(token.line)

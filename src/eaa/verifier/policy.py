@@ -186,7 +186,11 @@ class PolicyEngine:
         :raises PolicyError: when the policy fails, runs over its deadline, or its result is not a trustworthiness vector.
         :raises UnavailableError: when no child can be asked.
         """
-        reference = {name: value for name, value in reference_values.items() if value is not None}
+        scan = self._scan(text)
+        whole = scan.computed_references or scan.reads_data
+        names = reference_values.keys() if whole else reference_values.keys() & set(scan.references)
+        # Only what the policy can ask for goes to the child: an owner may have very many values.
+        reference = {name: reference_values[name] for name in names if reference_values[name] is not None}
         values = await self._evaluate(text, {"reference": reference}, input, PolicyKind.ATTESTATION)
         return TrustClaims(_vector(values.get("trust_claims")), _extensions(values.get("extensions")))
 
