@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from eaa.rats import Appraisal, Claims, Result, Stage
+from eaa.rats import Appraisal, Claims, EvidenceError, Result, Stage
 from eaa.verifier.reference import Expected, check_reference_values, index_reference_values
 
 if TYPE_CHECKING:
@@ -141,7 +141,8 @@ def test_evidence_of_a_tee_without_rules_is_denied(at: datetime) -> None:
 
     claims = Claims("other", b"", {}, debug=False)
     appraisal = Appraisal(Other(), at, (), claims)
-    assert _failing(appraisal, {"mr_td": ["aa"]}) == ["reference.tee"]
+    with pytest.raises(EvidenceError, match="no verifier"):
+        _failing(appraisal, {"mr_td": ["aa"]})
 
 
 def test_long_lists_are_shortened_for_the_reader_and_looked_up_at_once(attest: Attest) -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping, Sequence
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 _Policy = TypeVar("_Policy")
 
-__all__ = ["EvidenceVerifier", "TeeClaims", "TeeKind", "policy_of"]
+__all__ = ["REPORT_DATA_SIZE", "EvidenceVerifier", "TeeClaims", "TeeKind", "policy_of"]
+
+REPORT_DATA_SIZE: Final = 64
+"""Bytes that SGX, TDX and SNP let software have signed."""
 
 
 class EvidenceVerifier(Protocol):

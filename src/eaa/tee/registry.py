@@ -1,35 +1,52 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which parser reads which TEE's evidence: one table."""
+"""Which kinds of TEE there are: ours, and those that other packages offer under the entry point group ``eaa.tees``."""
 
 from __future__ import annotations
 
+from functools import cache
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Final
 
 from eaa.rats import EvidenceError
-from eaa.tee.sgx.evidence import SgxQuote, parse_sgx_quote
-from eaa.tee.tdx.evidence import TdxQuote, parse_tdx_quote
+from eaa.tee.kind import TeeKind
+from eaa.tee.sgx.kind import KIND as SGX
+from eaa.tee.tdx.kind import KIND as TDX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Mapping
 
-__all__ = ["PARSERS", "parse_evidence"]
+    from eaa.rats import Evidence
 
-PARSERS: Final[dict[str, Callable[[bytes], SgxQuote | TdxQuote]]] = {
-    "sgx": parse_sgx_quote,
-    "tdx": parse_tdx_quote,
-}
+__all__ = ["OURS", "kind_of", "kinds", "parse_evidence"]
+
+OURS: Final[dict[str, TeeKind]] = {kind.name: kind for kind in (SGX, TDX)}
 
 
-def parse_evidence(data: bytes, *, tee: str) -> SgxQuote | TdxQuote:
-    """Parse evidence of the named kind of TEE (``sgx`` or ``tdx``).
+@cache
+def kinds() -> Mapping[str, TeeKind]:
+    """Return every kind by name. Ours cannot be replaced by another package's."""
+    offered = (entry.load() for entry in entry_points(group="eaa.tees"))
+    return {kind.name: kind for kind in offered if isinstance(kind, TeeKind)} | OURS
+
+
+def kind_of(tee: str) -> TeeKind:
+    """Return the kind of that name.
+
+    :raises EvidenceError: when there is none.
+    """
+    kind = OURS.get(tee) or kinds().get(tee)
+    if kind is None:
+        raise EvidenceError(
+            f"no verifier for TEE {tee[:40]!r}",
+            check="evidence.tee",
+            hint=f"Known are: {', '.join(sorted(kinds()))}.",
+        )
+    return kind
+
+
+def parse_evidence(data: bytes, *, tee: str) -> Evidence:
+    """Parse evidence of the named kind of TEE, as the hardware or its library returns it.
 
     :raises EvidenceError: when the kind is unknown or the bytes are not evidence of that kind.
     """
-    parser = PARSERS.get(tee)
-    if parser is None:
-        raise EvidenceError(
-            f"no verifier for TEE {tee!r}",
-            check="evidence.tee",
-            hint=f"Known are: {', '.join(sorted(PARSERS))}.",
-        )
-    return parser(data)
+    return kind_of(tee).parse(data)

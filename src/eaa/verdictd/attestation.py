@@ -35,7 +35,7 @@ from eaa.rats import (
     UnavailableError,
 )
 from eaa.storage import NonceReused, SessionRecord, VerdictRecord
-from eaa.tee.registry import PARSERS, parse_evidence
+from eaa.tee.registry import kind_of
 from eaa.verdictd._logging import log
 from eaa.verdictd._refusals import AttestationRefused, guest_view
 from eaa.verifier.appraise import appraise
@@ -44,9 +44,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from eaa.kbs import Attestation
-    from eaa.rats import Appraisal, Endorsements
-    from eaa.tee.sgx.evidence import SgxQuote
-    from eaa.tee.tdx.evidence import TdxQuote
+    from eaa.rats import Appraisal, Endorsements, Evidence
     from eaa.verdictd._challenge import Challenge
     from eaa.verdictd.owner_state import OwnerState
     from eaa.verdictd.services import Services
@@ -89,12 +87,7 @@ class Attestations:
 
         :raises EvidenceError: when there is no verifier for this kind of TEE.
         """
-        if tee not in PARSERS:
-            raise EvidenceError(
-                f"no verifier for TEE {tee[:40]!r}",
-                check="evidence.tee",
-                hint=f"Known are: {', '.join(sorted(PARSERS))}.",
-            )
+        kind_of(tee)
         challenge = self._services.challenges.issue(tee, at=self._services.clock())
         return challenge, self._services.challenges.seal(challenge)
 
@@ -114,7 +107,7 @@ class Attestations:
             raise
         expected = report_data(challenge.nonce, message.runtime_data.tee_pubkey)
         try:
-            evidence = parse_evidence(_quote(message), tee=challenge.tee)
+            evidence = _evidence(message, challenge.tee)
         except EvidenceError as error:
             verdict_id = await self._record_unreadable(challenge, error, at, request_id)
             failed = {"id": error.check, "title": str(error), "remedy": error.hint}
@@ -135,7 +128,7 @@ class Attestations:
         await self._record(challenge, verdict, session, at, request_id)
         return Session(session.token, session.expires_at)
 
-    async def _verified(self, evidence: SgxQuote | TdxQuote, expected: bytes, at: datetime) -> Appraisal:
+    async def _verified(self, evidence: Evidence, expected: bytes, at: datetime) -> Appraisal:
         endorsements = self._endorsements(evidence)
         verify = self._services.verifier.verify
         started = time.perf_counter()
@@ -150,7 +143,7 @@ class Attestations:
         self._services.metrics.verified(evidence.tee, time.perf_counter() - started)
         return appraisal
 
-    def _endorsements(self, evidence: SgxQuote | TdxQuote) -> Endorsements:
+    def _endorsements(self, evidence: Evidence) -> Endorsements:
         try:
             return self._services.endorsements.endorsements_for(evidence)
         except ConfigurationError as error:
@@ -275,16 +268,12 @@ def _require_answer(challenge: Challenge, message: Attestation, at: datetime) ->
         raise ProtocolError("init-data is not supported", hint="Attest without init-data.")
 
 
-def _quote(message: Attestation) -> bytes:
-    """Return the quote inside the guest's evidence JSON: ``{"quote": "<standard base64>", …}`` for SGX and TDX.
+def _evidence(message: Attestation, tee: str) -> Evidence:
+    """Return the guest's evidence, read from the JSON that attesters of this kind of TEE send.
 
-    :raises EvidenceError: when there is none.
+    :raises EvidenceError: when it is none.
     """
-    evidence = message.tee_evidence.primary_evidence
-    quote = evidence.get("quote") if isinstance(evidence, dict) else None
-    try:
-        if not isinstance(quote, str):
-            raise ValueError  # noqa: TRY301, TRY004 - one refusal for everything that holds no quote
-        return b64decode(quote, validate=True)
-    except ValueError:
-        raise EvidenceError("the evidence holds no quote in standard base64") from None
+    sent = message.tee_evidence.primary_evidence
+    if not isinstance(sent, dict):
+        raise EvidenceError("the evidence is not a JSON object")
+    return kind_of(tee).from_kbs(sent)

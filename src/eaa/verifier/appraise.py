@@ -10,9 +10,10 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 from eaa.rats import PolicyError, Rule, Stage
+from eaa.tee.registry import kind_of, kinds
 from eaa.verifier.claims import policy_input
 from eaa.verifier.policy import TrustClaims, policy_digest, queried_reference_values
-from eaa.verifier.reference import REGISTERS, check_reference_values
+from eaa.verifier.reference import check_reference_values
 from eaa.verifier.trust import CLAIM_NAMES, Tier, status, tier, worst
 
 if TYPE_CHECKING:
@@ -155,7 +156,10 @@ def _policy_checks(
     said = (
         f"{found}: {worst(claims.vector)}" if found in {Tier.WARNING, Tier.CONTRAINDICATED} else found.value
     )
-    others = {name for tee, names in REGISTERS.items() if tee != appraisal.evidence.tee for name in names}
+    others = {
+        name for kind in kinds().values() if kind.name != appraisal.evidence.tee for name in kind.registers
+    }
+    others -= kind_of(appraisal.evidence.tee).registers.keys()
     asked = [name for name in queried_reference_values(policy_text) if name not in others]
     missing = [name for name in asked if reference_values.get(name) is None]
     values = (

@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, Final
 from cryptography.x509 import load_der_x509_certificate
 
 from eaa.rats import InputError, TrustAnchor
-from eaa.tee.dcap.policy import AcceptancePolicy
-from eaa.tee.dcap.verify import REPORT_DATA_SIZE, DcapVerifier
+from eaa.tee.kind import REPORT_DATA_SIZE
+from eaa.tee.registry import kind_of, kinds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from eaa.rats import Appraisal, Endorsements
-    from eaa.tee.sgx.evidence import SgxQuote
-    from eaa.tee.tdx.evidence import TdxQuote
+    from eaa.rats import Appraisal, Endorsements, Evidence
 
 __all__ = ["INTEL_ROOT", "Verifier"]
 
@@ -46,22 +44,25 @@ class Verifier:
     """Verifies evidence of every TEE that EAA knows.
 
     It holds caches only: same input, same appraisal, from any thread. ``anchors`` are the roots that are trusted, by default
-    Intel's alone; ``policy`` says what is accepted beyond genuineness.
+    the chip makers' own; ``policies`` say what is accepted beyond genuineness, at most one for each family of TEEs
+    (:class:`~eaa.tee.dcap.policy.AcceptancePolicy` for SGX and TDX); a missing one accepts the least.
     """
 
-    def __init__(
-        self, anchors: Iterable[TrustAnchor] = (INTEL_ROOT,), policy: AcceptancePolicy | None = None
-    ) -> None:
-        self._dcap = DcapVerifier(tuple(anchors), policy or AcceptancePolicy())
+    def __init__(self, anchors: Iterable[TrustAnchor] = (INTEL_ROOT,), *policies: object) -> None:
+        trusted = tuple(anchors)
+        makers = {kind.verifier for kind in kinds().values()}
+        verifiers = {make: make(trusted, policies) for make in makers}
+        self._verifiers = {kind.name: verifiers[kind.verifier] for kind in kinds().values()}
 
     def verify(
-        self, evidence: SgxQuote | TdxQuote, endorsements: Endorsements, *, at: datetime, report_data: bytes
+        self, evidence: Evidence, endorsements: Endorsements, *, at: datetime, report_data: bytes
     ) -> Appraisal:
         """Verify ``evidence`` as of ``at`` and for ``report_data``, which is required: no binding, no trust.
 
         ``report_data`` has at most 64 bytes and is padded with zeros on the right, as attesters do.
 
-        :raises InputError: when ``at`` has no time zone or ``report_data`` is too long or empty. Whatever is wrong with the evidence
+        :raises EvidenceError: when the evidence is of a kind that is not known.
+        :raises InputError: when ``at`` is not in UTC or ``report_data`` is too long or empty. Whatever else is wrong with the evidence
             or the endorsements is in the appraisal's checks.
         """
         if at.utcoffset() != timedelta(0):
@@ -71,6 +72,7 @@ class Verifier:
                 f"the expected report data has {len(report_data)} bytes, 1 to {REPORT_DATA_SIZE} are due",
                 hint="Give the bytes that the challenge demands; an empty expectation would accept any evidence.",
             )
-        return self._dcap.verify(
+        verifier = self._verifiers[kind_of(evidence.tee).name]
+        return verifier.verify(
             evidence, endorsements, at=at, report_data=report_data.ljust(REPORT_DATA_SIZE, b"\0")
         )

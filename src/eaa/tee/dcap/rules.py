@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Final
 
 from eaa.rats import Rule, Stage
+from eaa.tee.binding import REPORT_DATA  # noqa: F401 - the last rule of the procedure
 
 QVL: Final = "Intel SGX DCAP Quote Verification Library, Appraisal of quotes"
 PCS: Final = "Intel PCS API v4"
@@ -14,7 +15,7 @@ QUOTE: Final = "Intel DCAP quote format, appendix A"
 TDX_ABI: Final = "Intel TDX Module ABI Reference Specification, TD_ATTRIBUTES"
 SDM: Final = "Intel SDM volume 3D, SECS.ATTRIBUTES"
 
-_A, _B, _P = Stage.AUTHENTICITY, Stage.BINDING, Stage.POSTURE
+_A, _P = Stage.AUTHENTICITY, Stage.POSTURE
 
 _NEW_COLLATERAL: Final = "Get current collateral for this platform from Intel PCS or your Endorser."
 _SAME_EVIDENCE: Final = "Do not trust this evidence; have the platform produce a new quote."
@@ -311,13 +312,5 @@ SGX_DEBUG: Final = Rule(
     SDM,
     "Build and launch the enclave without debug: the host can read a debug enclave's memory.",
 )
-REPORT_DATA: Final = Rule(
-    "binding.report-data",
-    _B,
-    "The TEE signed the report data of this very exchange",
-    "RFC 9334, section 10 (freshness); all 64 bytes compared, padding included",
-    "Ask the TEE again with the current challenge; if it persists, somebody replays or relays evidence.",
-)
-
 RULES: Final[tuple[Rule, ...]] = tuple(value for value in list(globals().values()) if isinstance(value, Rule))
 """All of them, in order."""

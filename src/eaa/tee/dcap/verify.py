@@ -21,13 +21,13 @@ anew for each quote.
 
 from __future__ import annotations
 
-import hmac
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eaa.rats import Appraisal, Check, Claims, Endorsements, TrustAnchor
+from eaa.tee.binding import check_report_data
 from eaa.tee.dcap import rules
 from eaa.tee.dcap.authority import (
     Dated,
@@ -37,8 +37,10 @@ from eaa.tee.dcap.authority import (
     authenticate_tcb_info,
 )
 from eaa.tee.dcap.ecdsa import load_point, verifies
+from eaa.tee.dcap.policy import AcceptancePolicy
 from eaa.tee.dcap.quote import INTEL_QE_VENDOR_ID, CertificationData
 from eaa.tee.dcap.tcb import Rating, match_isv_level
+from eaa.tee.kind import REPORT_DATA_SIZE, policy_of
 from eaa.tee.sgx import verify as sgx
 from eaa.tee.sgx.evidence import EnclaveReport, SgxQuote
 from eaa.tee.tdx import verify as tdx
@@ -46,16 +48,14 @@ from eaa.tee.tdx.evidence import TdxQuote
 from eaa.tee.x509 import ChainReader
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
     from eaa.tee.dcap.collateral import EnclaveIdentity, IdentityLevel
-    from eaa.tee.dcap.policy import AcceptancePolicy
 
-__all__ = ["REPORT_DATA_SIZE", "DcapVerifier"]
-
-REPORT_DATA_SIZE: Final = 64
+__all__ = ["DcapVerifier", "dcap_verifier"]
 
 
 class _Certified(NamedTuple):
@@ -87,7 +87,7 @@ class DcapVerifier:
     """
 
     def __init__(
-        self, anchors: tuple[TrustAnchor, ...], policy: AcceptancePolicy, *, platforms: int = 4096
+        self, anchors: Sequence[TrustAnchor], policy: AcceptancePolicy, *, platforms: int = 4096
     ) -> None:
         self._policy = policy
         chains = ChainReader(anchors, size=platforms)
@@ -143,7 +143,7 @@ class DcapVerifier:
         checks.extend(
             dated.rule.holds(dated.window.holds(at), expected, now) for dated, expected in standing.dated
         )
-        checks.append(_binding(quote.report_data, report_data))
+        checks.append(check_report_data(quote.report_data, report_data))
         return Appraisal(quote, at, tuple(checks), _claims(quote, standing))
 
     def _authenticate(
@@ -177,6 +177,11 @@ class DcapVerifier:
             platform.facts,
             platform.pck is not None and platform.pck.chain.anchor.simulated,
         )
+
+
+def dcap_verifier(anchors: Sequence[TrustAnchor], policies: Sequence[object]) -> DcapVerifier:
+    """Return the verifier that SGX and TDX share."""
+    return DcapVerifier(anchors, policy_of(AcceptancePolicy, policies))
 
 
 def _qe_report(certified: _Certified, platform: Platform, checks: list[Check]) -> bool:
@@ -262,11 +267,6 @@ def _evaluation(platform: Platform, policy: AcceptancePolicy, checks: list[Check
         checks.append(
             rules.TCB_EVALUATION.holds(min(numbers) >= required, f"{required} or later", str(min(numbers)))
         )
-
-
-def _binding(found: bytes, expected: bytes) -> Check:
-    """Compare all 64 bytes in constant time (A17)."""
-    return rules.REPORT_DATA.holds(hmac.compare_digest(found, expected), expected.hex(), found.hex())
 
 
 def _claims(quote: SgxQuote | TdxQuote, standing: _Standing) -> Claims:
