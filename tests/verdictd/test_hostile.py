@@ -156,26 +156,21 @@ async def test_our_faults_are_not_shown(kit: Any, caplog: pytest.LogCaptureFixtu
     assert "hunter2" not in response.text + caplog.text
 
 
+@pytest.mark.usefixtures("own_logging")
 async def test_secrets_do_not_appear_in_logs(kit: Any, capfd: pytest.CaptureFixture[str]) -> None:
     """A whole day of work leaves no secret, cookie, token or key in the log."""
     from eaa.verdictd._logging import configure_logging
 
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
     configure_logging("DEBUG")
-    try:
-        await kit.expect_software()
-        response, cookie, _ = await kit.handshake()
-        await kit.fetch(cookie=cookie)
-        await kit.fetch(token=response.json()["token"])
-        await kit.handshake(faults=("debug",))
-        admin = kit.admin
-        await kit.client.put("/eaa/v0/resources/a/b/c", headers=admin, content=b"hunter2-hunter2")
-        await kit.client.put("/eaa/v0/resources/nopath", headers=admin, content=b"hunter2-hunter2")
-        await kit.client.post("/eaa/v0/keys", headers=admin, json={"name": "k"})
-    finally:
-        root.handlers[:] = handlers
-        root.setLevel(level)
+    await kit.expect_software()
+    response, cookie, _ = await kit.handshake()
+    await kit.fetch(cookie=cookie)
+    await kit.fetch(token=response.json()["token"])
+    await kit.handshake(faults=("debug",))
+    admin = kit.admin
+    await kit.client.put("/eaa/v0/resources/a/b/c", headers=admin, content=b"hunter2-hunter2")
+    await kit.client.put("/eaa/v0/resources/nopath", headers=admin, content=b"hunter2-hunter2")
+    await kit.client.post("/eaa/v0/keys", headers=admin, json={"name": "k"})
     logged = capfd.readouterr()
     text = logged.out + logged.err
     assert "resource released" in text

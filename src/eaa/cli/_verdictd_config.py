@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from eaa.rats import ConfigurationError
+from eaa.verdictd.settings import Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from eaa.verdictd.bootstrap import Settings
 
 __all__ = ["VerdictdConfig"]
 
@@ -67,15 +66,17 @@ class VerdictdConfig(BaseModel):
     def settings(self, data: Path) -> Settings:
         """Return what the server needs.
 
-        :raises ConfigurationError: when ``listen`` is not HOST:PORT.
+        :raises ConfigurationError: when ``listen`` is not HOST:PORT, or a simulator is asked for in production.
         """
-        from eaa.verdictd.bootstrap import Settings  # noqa: PLC0415 - slow, and the file is checked first
-
         host, _, port = self.listen.rpartition(":")
         host = host.removeprefix("[").removesuffix("]")
         if not host or not (port.isascii() and port.isdecimal()) or len(port) > 5 or int(port) > 0xFFFF:
             raise ConfigurationError(
                 f"{self.listen} is not HOST:PORT", hint=f"Write for example {DEFAULT_LISTEN}."
+            )
+        if self.simulator and self.profile == "production":
+            raise ConfigurationError(
+                "the production profile refuses simulated trust anchors", hint="Start without --simulator."
             )
         return Settings(
             data=data,

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from eaa.cli._run import run
-from eaa.rats import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from eaa.rats import TrustAnchor
-    from eaa.verdictd.bootstrap import Settings
     from eaa.verdictd.server import Ready
+    from eaa.verdictd.settings import Settings
 
 __all__ = ["attestation_agent", "serve", "verdictd"]
 
@@ -124,11 +123,14 @@ def _run_verdictd(data: Path, config: Path | None, options: dict[str, Any]) -> N
     import uvloop  # noqa: PLC0415 - --help does not need it
 
     from eaa.cli._verdictd_config import VerdictdConfig  # noqa: PLC0415
-    from eaa.verdictd._logging import configure_logging  # noqa: PLC0415
 
     configuration = VerdictdConfig.load(config, options)
-    configure_logging(configuration.log_level)
-    uvloop.run(_serve_verdictd(configuration.settings(data), simulator=configuration.simulator))
+    settings = configuration.settings(data)
+
+    from eaa.verdictd._logging import configure_logging  # noqa: PLC0415 - slow, and the settings are checked first
+
+    configure_logging(settings.log_level)
+    uvloop.run(_serve_verdictd(settings, simulator=configuration.simulator))
 
 
 async def _serve_verdictd(settings: Settings, *, simulator: bool) -> None:
@@ -143,10 +145,6 @@ async def _serve_verdictd(settings: Settings, *, simulator: bool) -> None:
     if simulator:
         from eaa.cli._simulated_vendor import SimulatedVendor  # noqa: PLC0415
 
-        if settings.production:
-            raise ConfigurationError(
-                "the production profile refuses simulated trust anchors", hint="Start without --simulator."
-            )
         vendor = SimulatedVendor(directory.simulator)
         anchors = (*anchors, vendor.trust_anchor)
         store = Store(directory.endorsements, anchors)

@@ -8,7 +8,6 @@ import os
 import secrets
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from eaa.kms import load_key_manager
@@ -33,28 +32,14 @@ if TYPE_CHECKING:
     from eaa.rats import TrustAnchor
     from eaa.storage import PolicyKind
     from eaa.verdictd.services import EndorsementSource
+    from eaa.verdictd.settings import Settings
 
-__all__ = ["DataDirectory", "Settings", "open_services", "require_profile"]
+__all__ = ["DataDirectory", "open_services", "require_profile"]
 
 _DEFAULT_POLICIES: Final[tuple[tuple[PolicyKind, str], ...]] = (
     ("attestation", ATTESTATION_POLICY),
     ("resource", RESOURCE_POLICY),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How a Verdictd runs. ``port`` 0 takes a free one; ``key_provider`` adds a TCP address to the Unix socket."""
-
-    data: Path
-    host: str = "127.0.0.1"
-    port: int = 8443
-    production: bool = False
-    key_provider: str | None = None
-    key_provider_remote: bool = False
-    challenge_lifetime: timedelta = timedelta(minutes=5)
-    token_lifetime: timedelta = timedelta(minutes=5)
-    log_level: str = "INFO"
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,9 +117,16 @@ class Releases:
 
 def _holder_of(claims: dict[str, Any]) -> _Holder:
     """Return who a token of ours was issued to."""
-    submod = claims["submods"][_SUBMOD]
-    key = submod["ear.veraison.annotated-evidence"]["runtime_data_claims"]["tee-pubkey"]
-    return _Holder(submod["ear.eaa.verdict"]["id"], key, claims, None)
+    try:
+        submod = claims["submods"][_SUBMOD]
+        key = submod["ear.veraison.annotated-evidence"]["runtime_data_claims"]["tee-pubkey"]
+        return _Holder(submod["ear.eaa.verdict"]["id"], key, claims, None)
+    except (KeyError, TypeError):
+        raise AccessDenied(
+            "the token names no verdict or no TEE key",
+            check="token.format",
+            hint="Attest again to get a token.",
+        ) from None
 
 
 def _uri(path: str) -> ResourceUri:

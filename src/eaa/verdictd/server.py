@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from eaa.rats import TrustAnchor
-    from eaa.verdictd.bootstrap import Settings
     from eaa.verdictd.services import EndorsementSource, Services
+    from eaa.verdictd.settings import Settings
 
 __all__ = ["Ready", "serve"]
 

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a Verdictd runs. Nothing but data: reading it loads no server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Settings"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a Verdictd runs. ``port`` 0 takes a free one; ``key_provider`` adds a TCP address to the Unix socket."""
+
+    data: Path
+    host: str = "127.0.0.1"
+    port: int = 8443
+    production: bool = False
+    key_provider: str | None = None
+    key_provider_remote: bool = False
+    challenge_lifetime: timedelta = timedelta(minutes=5)
+    token_lifetime: timedelta = timedelta(minutes=5)
+    log_level: str = "INFO"
