@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import shutil
 from base64 import b64encode
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -191,18 +192,38 @@ def verifier(chip_maker: ChipMaker) -> Verifier:
     return Verifier((chip_maker.trust_anchor(),))
 
 
-@pytest.fixture
-async def kit(
-    tmp_path: Path, chip_maker: ChipMaker, policy_engine: PolicyEngine, verifier: Verifier
-) -> AsyncIterator[Kit]:
-    """A Verdictd with default policies and one resource, and no reference values."""
-    clock = Clock()
-    manager = load_key_manager("local", {"key_file": str(tmp_path / "root.key")})
-    database = await Database.open(f"sqlite:///{tmp_path / 'verdictd.db'}", sealer=manager)
-    try:
+@pytest.fixture(scope="session")
+def first_start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a first start makes, once for all tests: root key, token key, credential, a database with the default policies."""
+    folder = tmp_path_factory.mktemp("first-start")
+
+    async def start() -> None:
+        database = await _open(folder)
         await database.put_policy("attestation", "default_cpu", load_default("attestation"))
         await database.put_policy("resource", "resource-policy", load_default("resource"))
         await database.put_resource(PATH, SECRET)
+        await database.close()
+
+    asyncio.run(start())
+    TokenIssuer.load_or_create(folder / "signing.key")
+    ensure_administrator(folder / "admin.json", folder / "admin.pub.json")
+    return folder
+
+
+async def _open(folder: Path) -> Database:
+    manager = load_key_manager("local", {"key_file": str(folder / "root.key")})
+    return await Database.open(f"sqlite:///{folder / 'verdictd.db'}", sealer=manager)
+
+
+@pytest.fixture
+async def kit(
+    first_start: Path, tmp_path: Path, chip_maker: ChipMaker, policy_engine: PolicyEngine, verifier: Verifier
+) -> AsyncIterator[Kit]:
+    """A Verdictd with default policies and one resource, and no reference values."""
+    clock = Clock()
+    shutil.copytree(first_start, tmp_path, dirs_exist_ok=True)
+    database = await _open(tmp_path)
+    try:
         collateral = Collateral(chip_maker, clock)
         services = Services(
             database=database,
