@@ -223,7 +223,7 @@ def split_pem(pem: bytes) -> list[bytes]:
         if not end or before.strip() or after.strip(_BLANK):
             raise EndorsementError("something else than certificates is in the PEM")
         try:
-            certificates.append(a2b_base64(body.translate(None, _BLANK), strict_mode=True))
+            certificates.append(a2b_base64(body))
         except ValueError as error:
             raise EndorsementError("a certificate's base64 is broken") from error
     return certificates
