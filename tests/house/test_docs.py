@@ -19,6 +19,14 @@ def test_help_texts_in_the_docs_are_what_the_commands_say() -> None:
     assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
 
 
+def test_the_page_of_checks_is_what_the_rules_say() -> None:
+    """docs/reference/checks.md has every rule of the code, and nothing else."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "checks_in_docs.py"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+
+
 def test_every_subcommand_is_in_the_reference() -> None:
     """docs/cli.md shows the help of each subcommand of `eaa` and of the two daemons."""
     from eaa.cli.main import SUBCOMMANDS

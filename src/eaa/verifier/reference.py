@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
     from eaa.rats import Appraisal, ReferenceValues
 
-__all__ = ["Expected", "check_reference_values", "index_reference_values"]
+__all__ = ["Expected", "check_reference_values", "index_reference_values", "rules_of"]
 
 
 @cache
-def _rules(tee: str) -> Mapping[str, Rule]:
+def rules_of(tee: str) -> Mapping[str, Rule]:
     """Return the rule of each register that a reference value can speak of."""
     kind = kind_of(tee)
     return {
@@ -103,7 +103,7 @@ def check_reference_values(appraisal: Appraisal, values: ReferenceValues) -> tup
             required=name in required,
             minimum=name in kind.minimums,
         )
-        for name, rule in _rules(evidence.tee).items()
+        for name, rule in rules_of(evidence.tee).items()
     )
 
 
