@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from eaa.rats import EvidenceError
 from eaa.tee.dcap.quote import MAX_QUOTE_SIZE, pack_envelope, pack_signed, parse_envelope
 from eaa.tee.registry import parse_evidence
-from eaa.tee.sgx.evidence import EnclaveReport
+from eaa.tee.sgx.evidence import EnclaveReport, SgxQuote
 from eaa.tee.tdx.evidence import TdReport, TdxQuote
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def quote_of(maker: ChipMaker, form: str, report_data: bytes = b"x") -> bytes:
 def test_what_is_read_is_written_again(maker: ChipMaker, form: str) -> None:
     data = quote_of(maker, form)
     quote = parse_evidence(data, tee=form[:3])
+    assert isinstance(quote, SgxQuote | TdxQuote)
     envelope = quote.envelope
     assert quote.report.pack() == envelope.body
     signed = pack_signed(envelope.header, envelope.body_type, quote.report.pack())
