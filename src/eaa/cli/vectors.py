@@ -36,6 +36,7 @@ _NAMES: Final = {
     "attributes": "attributes",
 }  # fmt: skip
 """Our names of measurements → the manifest's."""
+_URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
 _NUMBERS: Final = ("prodid", "isvsvn")
 
 
@@ -128,7 +129,7 @@ def _read_json(path: Path, kind: type[Any]) -> Any:
 
 def run_vector(vector: Mapping[str, Any], folder: Path, verifier: Verifier) -> dict[str, Any]:
     """Run one vector of a manifest. ``valid`` speaks of cryptography and collateral alone, with the files that are given."""
-    from eaa.rats import EaaError, EvidenceError  # noqa: PLC0415 - as above
+    from eaa.rats import EaaError, EndorsementError, EvidenceError  # noqa: PLC0415 - as above
     from eaa.tee.registry import parse_evidence  # noqa: PLC0415
 
     tee = vector.get("tee")
@@ -140,6 +141,8 @@ def run_vector(vector: Mapping[str, Any], folder: Path, verifier: Verifier) -> d
         quote = parse_evidence(files["quote"], tee=tee)
     except EvidenceError as error:
         return _outcome(vector, "invalid", failed_checks=[error.check])
+    except EndorsementError as error:
+        return _outcome(vector, "invalid", failed_checks=[error.code])
     except (EaaError, OSError, ValueError, KeyError) as error:
         return _outcome(vector, "error", error=f"{type(error).__name__}: {error}")
     at = datetime.fromisoformat(vector["verify_at"]) if "verify_at" in vector else datetime.now(UTC)
@@ -179,8 +182,8 @@ def _read(folder: Path, entry: Mapping[str, Any]) -> bytes:
     encoding = entry.get("encoding")
     if encoding == "hex":
         return bytes.fromhex(data.decode("ascii"))
-    if encoding == "base64":
-        return b64decode(data)
+    if encoding in {"base64", "base64url"}:
+        return b64decode(data.translate(_URL_SAFE) + b"==")
     return data
 
 
