@@ -116,7 +116,7 @@ def test_missing_module_spoils_its_own_command_only(
         (AccessDenied("no", check="kbs.token"), 1, "error: no (access.denied: kbs.token)"),
         (
             EvidenceError("short", check="dcap.quote.length", hint="Send all."),
-            2,
+            1,
             "error: short (evidence.malformed: dcap.quote.length)\nhint: Send all.",
         ),
         (PolicyError("a\nb\x1b[31m\x00c"), 2, "error: a b [31m c (policy.invalid)"),
@@ -139,7 +139,7 @@ def test_error_is_one_line_and_an_exit_status(
 
 
 def test_error_is_json_where_json_was_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
-    assert _run.run(failing(EvidenceError("short", hint="Send all.")), "eaa", ["--json"]) == 2
+    assert _run.run(failing(EvidenceError("short", hint="Send all.")), "eaa", ["--json"]) == 1
     captured = capsys.readouterr()
     assert json.loads(captured.out) == {
         "error": {

@@ -160,11 +160,11 @@ def _describe(error: BaseException) -> _Report:
 
 
 def _status(error: BaseException) -> int:
-    from eaa.rats import AccessDenied, EvidenceRejected, InputError, NotFound  # noqa: PLC0415
+    from eaa.rats import AccessDenied, EvidenceError, EvidenceRejected, InputError, NotFound  # noqa: PLC0415
 
     if isinstance(error, EvidenceRejected):
         return EXIT_UNDECIDED if error.appraisal.undecided else EXIT_REJECTED
-    if isinstance(error, AccessDenied):
+    if isinstance(error, AccessDenied | EvidenceError):
         return EXIT_REJECTED
     if isinstance(error, InputError | NotFound):
         return EXIT_USAGE

@@ -140,7 +140,7 @@ def _acceptance(command: Any) -> Any:
 
 
 @click.command(
-    epilog="Exit status: 0 accepted, 1 rejected, 2 bad usage or malformed input, 3 cannot tell (something is missing)."
+    epilog="Exit status: 0 accepted, 1 rejected or no evidence at all, 2 bad usage or collateral, 3 cannot tell (something is missing)."
 )
 @click.argument("evidence", type=InputFile(1024 * 1024))
 @tee_option(*_TEES)
@@ -190,7 +190,7 @@ def verify(
 
 
 @click.command(
-    epilog="Exit status: 0 explained, 2 bad usage or malformed input. What is explained may be a rejection."
+    epilog="Exit status: 0 explained, 1 no evidence at all, 2 bad usage or collateral. What is explained may be a rejection."
 )
 @click.argument("subject", metavar="EVIDENCE|VERDICT", type=InputFile(4 * 1024 * 1024))
 @click.option("--tee", type=click.Choice(_TEES, case_sensitive=False), help="Kind of TEE, for evidence.")
