@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Event logs written as firmware writes them: for simulators and tests."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from eaa.eventlog.algorithms import BY_NAME
+from eaa.eventlog.tcg import SPEC_ID
+from eaa.eventlog.types import EventType
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["NewEvent", "write_event_log"]
+
+_LEGACY: Final = struct.Struct("<II20sI")
+_AGILE: Final = struct.Struct("<III")
+_SPEC: Final = struct.Struct("<16sIBBBBI")
+_BANK: Final = struct.Struct("<HH")
+_SIZE: Final = struct.Struct("<I")
+
+
+class NewEvent(NamedTuple):
+    """An event to be written. ``measured`` is what its digests are of, by default ``data``; EV_NO_ACTION has digests of zeros."""
+
+    register: int
+    type: int
+    data: bytes
+    measured: bytes | None = None
+
+    def digest(self, algorithm: str) -> bytes:
+        """Return what the event extends into a register of this bank."""
+        if self.type == EventType.EV_NO_ACTION:
+            return bytes(BY_NAME[algorithm].size)
+        return BY_NAME[algorithm].digest(self.data if self.measured is None else self.measured)
+
+
+def write_event_log(
+    events: Iterable[NewEvent],
+    algorithms: Sequence[str] = ("sha384",),
+    *,
+    size: int = 0,
+    padding: bytes = b"\xff",
+) -> bytes:
+    """Return a crypto-agile log with one bank per algorithm, padded to ``size`` bytes with ``padding`` if it is shorter."""
+    banks = [BY_NAME[name] for name in algorithms]
+    spec = _SPEC.pack(SPEC_ID, 0, 0, 2, 0, 2, len(banks))
+    spec += b"".join(_BANK.pack(bank.id, bank.size) for bank in banks) + b"\0"
+    parts = [_LEGACY.pack(0, EventType.EV_NO_ACTION, bytes(20), len(spec)), spec]
+    for event in events:
+        parts.append(_AGILE.pack(event.register, event.type, len(banks)))
+        parts.extend(bank.id.to_bytes(2, "little") + event.digest(bank.name) for bank in banks)
+        parts += [_SIZE.pack(len(event.data)), event.data]
+    written = b"".join(parts)
+    return written + padding * (size - len(written))
