@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from eaa.simulator.traits import SGX_SVNS, TDX_SVNS, svns
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from eaa.rats import Endorsements
 
 __all__ = [
     "QE_MODELS",
+    "QVE_MODEL",
     "TCB_LEVELS",
     "TDX_MODULES",
     "TDX_MODULE_VERSION",
@@ -28,8 +29,11 @@ __all__ = [
     "QeModel",
     "TcbLevel",
     "body",
+    "evaluation_numbers",
+    "flat_components",
     "qe_identity",
     "tcb_info",
+    "tcb_info_v2",
     "to_common_form",
 ]
 
@@ -58,11 +62,12 @@ class IsvLevel(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class QeModel:
-    """The genuine quoting enclave of one kind of TEE; its levels are highest first."""
+    """A genuine enclave of the chip maker, such as the quoting enclave of one kind of TEE; its levels are highest first."""
 
     id: str
     isv_prod_id: int
     levels: tuple[IsvLevel, ...]
+    attributes: str = "11000000000000000000000000000000"
 
     @property
     def isv_svn(self) -> int:
@@ -119,6 +124,11 @@ QE_MODELS: Final = {
     ),
 }
 
+QVE_MODEL: Final = QeModel(
+    "QVE", 2, (IsvLevel(3, "2024-03-13T00:00:00Z", "UpToDate"),), "01000000000000000000000000000000"
+)
+"""The quote verification enclave, which PCS publishes beside the quoting enclaves."""
+
 _SGX_CATEGORIES: Final = {
     0: ("BIOS", "Early Microcode Update"),
     1: ("OS/VMM", "SGX Late Microcode Update"),
@@ -143,9 +153,14 @@ def tcb_info(
     issued: datetime,
     until: datetime,
     evaluation: int,
-    components: int,
+    components: int = 16,
+    levels: Sequence[TcbLevel] = TCB_LEVELS,
+    modules: Mapping[int, Sequence[IsvLevel]] = TDX_MODULES,
 ) -> bytes:
-    """Return the text of a TCB info (the inner object, which is what gets signed) for ``sgx`` or ``tdx``."""
+    """Return the text of a TCB info (the inner object, which is what gets signed) for ``sgx`` or ``tdx``.
+
+    ``modules`` are the levels of the TDX module by its major version.
+    """
     tdx = tee == "tdx"
     statement: dict[str, Any] = {
         "id": "TDX" if tdx else "SGX",
@@ -161,16 +176,77 @@ def tcb_info(
         module = {"mrsigner": bytes(48).hex(), "attributes": bytes(8).hex(), "attributesMask": "F" * 16}
         statement["tdxModule"] = module
         statement["tdxModuleIdentities"] = [
-            {"id": f"TDX_{version:02}", **module, "tcbLevels": [_isv_level(each) for each in levels]}
-            for version, levels in TDX_MODULES.items()
+            {"id": f"TDX_{version:02}", **module, "tcbLevels": [_isv_level(each) for each in known]}
+            for version, known in modules.items()
         ]
-    statement["tcbLevels"] = [_tcb_level(level, components, tdx=tdx) for level in TCB_LEVELS]
+    statement["tcbLevels"] = [_tcb_level(level, components, tdx=tdx) for level in levels]
     return _text(statement)
 
 
-def qe_identity(tee: str, *, signer: bytes, issued: datetime, until: datetime, evaluation: int) -> bytes:
-    """Return the text of the QE identity that quotes of ``sgx`` or ``tdx`` need (the inner object)."""
-    model = QE_MODELS[tee]
+def tcb_info_v2(
+    *,
+    fmspc: bytes,
+    pce_id: bytes,
+    issued: datetime,
+    until: datetime,
+    evaluation: int,
+    levels: Sequence[TcbLevel] = TCB_LEVELS,
+) -> bytes:
+    """Return the text of a TCB info for SGX as version 3 of the API has it, with one member per component."""
+    return _text(
+        {
+            "version": 2,
+            "issueDate": _time(issued),
+            "nextUpdate": _time(until),
+            "fmspc": fmspc.hex().upper(),
+            "pceId": pce_id.hex(),
+            "tcbType": 0,
+            "tcbEvaluationDataNumber": evaluation,
+            "tcbLevels": [
+                _dated({"tcb": {**flat_components(level.sgx_svns), "pcesvn": level.pce_svn}}, level)
+                for level in levels
+            ],
+        }
+    )
+
+
+def flat_components(sgx_svns: bytes) -> dict[str, int]:
+    """Return the components as members ``sgxtcbcomp01svn`` to ``sgxtcbcomp16svn``."""
+    return {f"sgxtcbcomp{number:02}svn": svn for number, svn in enumerate(sgx_svns, 1)}
+
+
+def evaluation_numbers(
+    tee: str, *, issued: datetime, until: datetime, numbers: Iterable[tuple[int, datetime, str]]
+) -> bytes:
+    """Return the text of the TCB evaluation data numbers for ``sgx`` or ``tdx``.
+
+    ``numbers`` are: the number, when its recovery became public, and the date of its highest TCB level.
+    """
+    return _text(
+        {
+            "id": tee.upper(),
+            "version": 1,
+            "issueDate": _time(issued),
+            "nextUpdate": _time(until),
+            "tcbEvalNumbers": [
+                {"tcbEvaluationDataNumber": number, "tcbRecoveryEventDate": _time(event), "tcbDate": date}
+                for number, event, date in numbers
+            ],
+        }
+    )
+
+
+def qe_identity(
+    tee: str,
+    *,
+    signer: bytes,
+    issued: datetime,
+    until: datetime,
+    evaluation: int,
+    model: QeModel | None = None,
+) -> bytes:
+    """Return the text of the identity (the inner object) of the enclave that signs quotes of ``sgx`` or ``tdx``, or of ``model``."""
+    model = model or QE_MODELS[tee]
     return _text(
         {
             "id": model.id,
@@ -180,7 +256,7 @@ def qe_identity(tee: str, *, signer: bytes, issued: datetime, until: datetime, e
             "tcbEvaluationDataNumber": evaluation,
             "miscselect": "00000000",
             "miscselectMask": "FFFFFFFF",
-            "attributes": "11000000000000000000000000000000",
+            "attributes": model.attributes,
             "attributesMask": "FBFFFFFFFFFFFFFF0000000000000000",
             "mrsigner": signer.hex().upper(),
             "isvprodid": model.isv_prod_id,

@@ -89,6 +89,16 @@ class Machine:
         """Family, model, stepping, platform and SKU: what TCB info is looked up by, lower-case hex."""
         return self.identity.fmspc.hex()
 
+    @property
+    def qe_id(self) -> bytes:
+        """What the quoting enclaves of this platform call it, 16 bytes."""
+        return derive_bytes(self.seed, "qe id", 16)
+
+    @property
+    def encrypted_ppid(self) -> bytes:
+        """The PPID as a platform sends it to the chip maker, 384 bytes. Nobody here can decrypt it: it is looked up."""
+        return derive_bytes(self.seed, f"encrypted ppid {self.ca}", 384)
+
     def quote_sgx(
         self,
         report_data: bytes,
@@ -189,7 +199,7 @@ class Machine:
             qe_svn=enclave.report.isv_svn if version == 3 else 0,
             pce_svn=self.identity.pce_svn if version == 3 else 0,
             qe_vendor_id=traits.vendor_id or INTEL_QE_VENDOR_ID,
-            user_data=derive_bytes(self.seed, "qe id", 16) + bytes(4),
+            user_data=self.qe_id + bytes(4),
         )
         key, key_point = enclave.attestation_key, enclave.attestation_point
         if traits.foreign_key:

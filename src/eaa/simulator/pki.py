@@ -157,14 +157,14 @@ class Issuer:
             builder = builder.add_extension(pck.extension(), critical=False)
         return builder.sign(self.key, hashes.SHA256(), ecdsa_deterministic=True)
 
-    def crl(self, serials: Iterable[int], begin: datetime, end: datetime) -> bytes:
-        """Return the DER of a CRL that revokes ``serials``."""
+    def crl(self, serials: Iterable[int], begin: datetime, end: datetime, *, number: int = 1) -> bytes:
+        """Return the DER of the CRL of that number, which revokes ``serials``."""
         builder = x509.CertificateRevocationListBuilder(self.certificate.subject, begin, end)
         for serial in serials:
             entry = x509.RevokedCertificateBuilder(serial, begin)
             entry = entry.add_extension(x509.CRLReason(x509.ReasonFlags.key_compromise), critical=False)
             builder = builder.add_revoked_certificate(entry.build())
-        builder = builder.add_extension(x509.CRLNumber(1), critical=False)
+        builder = builder.add_extension(x509.CRLNumber(number), critical=False)
         builder = builder.add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False
         )

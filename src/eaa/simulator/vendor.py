@@ -179,7 +179,7 @@ class ChipMaker:
         traits = replace(combination.machine, **changes)
         if revoked:
             traits = replace(traits, revoked=True)
-        maker = self._impostor if traits.impostor else self
+        maker = self.impostor if traits.impostor else self
         return maker._machine(name, ca, traits, combination.quote)  # noqa: SLF001 - of this very class
 
     def revoke(self, machine: Machine) -> None:
@@ -206,11 +206,41 @@ class ChipMaker:
         """
         traits = replace(combine(faults).collateral, **changes)
         if traits.impostor:
-            return self._impostor.collateral(tee, at, ca=ca, **asdict(replace(traits, impostor=False)))
+            return self.impostor.collateral(tee, at, ca=ca, **asdict(replace(traits, impostor=False)))
         at = moment(at)
         signed = self._statements(_OTHER_TEE[tee] if traits.other_tee else tee, at, ca, traits)
         crls = self._crls(at, ca, traits)
         return Endorsements((*signed, *crls))
+
+    @property
+    def fmspcs(self) -> dict[str, bytes]:
+        """The FMSPC of the machines below each CA."""
+        return dict(_FMSPC)
+
+    @property
+    def other_fmspc(self) -> bytes:
+        """An FMSPC that no machine has."""
+        return _OTHER_FMSPC
+
+    def sign(self, member: str, text: bytes) -> tuple[bytes, bytes]:
+        """Sign the text of a statement as PCS does; return the body, in which it is ``member``, and the issuer chain in PEM."""
+        chain = chain_pem(self._tcb_signer, self._root.certificate)
+        return body(member, text, sign_raw(self._tcb_key, text)), chain
+
+    def pck_crl(
+        self, ca: str, begin: datetime, end: datetime, *, number: int, revoked: Iterable[int] = ()
+    ) -> tuple[bytes, bytes]:
+        """Issue the CRL of a PCK CA: DER and issuer chain in PEM. It lists ``revoked`` beside what :meth:`revoke` was told."""
+        issuer = self._authorities[ca]
+        designated = serial_number(self._pck_key("", ca, _REVOKED).public_key())
+        serials = dict.fromkeys((designated, *self._state.revoked[ca], *revoked))
+        return issuer.crl(serials, begin, end, number=number), chain_pem(
+            issuer.certificate, self._root.certificate
+        )
+
+    def root_crl(self, begin: datetime, end: datetime, *, number: int) -> bytes:
+        """Issue the DER of the root's CRL, which revokes nothing."""
+        return self._root.crl((), begin, end, number=number)
 
     def _statements(
         self, tee: str, at: datetime, ca: str, traits: CollateralTraits
@@ -321,7 +351,7 @@ class ChipMaker:
         return self._issue_root(self._begin - _YEAR, self._state.created + 20 * _YEAR).certificate
 
     @cached_property
-    def _impostor(self) -> ChipMaker:
+    def impostor(self) -> ChipMaker:
         """Somebody who uses the same names, but has other keys."""
         return self._founded(derive_bytes(self._state.seed, "impostor", SEED_SIZE), self._state.created)
 
