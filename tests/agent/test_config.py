@@ -57,7 +57,7 @@ def test_every_key_is_read_from_the_file(file: Path) -> None:
 def test_defaults_listen_on_loopback() -> None:
     config = load_config(None, {"kbs_url": "https://h", "attester": "simulator"})
     assert (str(config.grpc_listen), str(config.rest_listen)) == ("127.0.0.1:50000", "127.0.0.1:8006")
-    assert (config.kbs_ca_file, config.attester_settings) == (None, {})
+    assert (config.kbs_ca_file, config.attester_settings, config.rest_feature) == (None, {}, "resource")
 
 
 def test_command_line_over_environment_over_named_file_over_toml(

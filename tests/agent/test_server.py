@@ -93,7 +93,7 @@ def test_the_process_prints_one_line_and_logs_json_on_standard_error(tmp_path: P
     config = tmp_path / "agent.toml"
     config.write_text(
         'kbs_url = "http://127.0.0.1:1"\nattester = "simulator"\n'
-        'grpc_listen = "127.0.0.1:0"\nrest_listen = "127.0.0.1:0"\n'
+        'grpc_listen = "127.0.0.1:0"\nrest_listen = "127.0.0.1:0"\nrest_feature = "all"\n'
         f'[attester_settings]\nvendor = "{tmp_path / "vendor"}"\n'
     )
     program = "import pathlib, sys; from eaa.agent.server import run; run(pathlib.Path(sys.argv[1]), {'log_level': 'debug'})"

@@ -89,8 +89,8 @@ class AgentConfig(BaseSettings):
         "127.0.0.1", 8006
     )
     """Resources, tokens and evidence over HTTP: a loopback address."""
-    rest_feature: Literal["resource", "attestation", "all"] = "all"
-    """Which of its two halves the REST API offers."""
+    rest_feature: Literal["resource", "attestation", "all"] = "resource"
+    """Which of its two halves the REST API offers. Evidence and tokens for any process (attack A29) are for whoever asks for them."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @classmethod

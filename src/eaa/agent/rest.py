@@ -71,8 +71,8 @@ class _Api:
         """``GET /aa/evidence?runtime_data=…[&encoding=base64]``: evidence over the caller's bytes.
 
         Up to 64 bytes become the report data as they are, then zeros, because verifiers of this API expect that. A broker must
-        therefore not take report data alone as the agent's word: the key in it is whoever's asked. Where no process needs
-        evidence, run the agent with ``rest_feature = "resource"``.
+        therefore not take report data alone as the agent's word: the key in it is whoever's asked. The agent offers
+        this only where its configuration says so: ``rest_feature`` ``attestation`` or ``all``.
         """
         if self._feature == "resource":
             return PlainTextResponse("Attestation Feature Not Enabled", 404)
@@ -108,7 +108,7 @@ class _LoopbackOnly:
         await self._app(scope, receive, send)
 
 
-def build_rest(kbs: KbsClient, attester: Attester, *, feature: str = "all") -> ASGIApp:
+def build_rest(kbs: KbsClient, attester: Attester, *, feature: str = "resource") -> ASGIApp:
     """Return the ASGI app; ``feature`` is ``resource``, ``attestation`` or ``all``."""
     api = _Api(kbs, attester, feature)
     app = Starlette(
