@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["children", "common_name", "sequence"]
+__all__ = ["children", "common_name", "content", "sequence"]
 
 _SEQUENCE: Final = 0x30
 _SET: Final = 0x31
@@ -31,6 +31,17 @@ def children(der: bytes, limit: int = 16, *, tag: int = _SEQUENCE) -> list[bytes
         elements.append(der[at:after])
         at = after
     return elements
+
+
+def content(element: bytes, tag: int) -> bytes:
+    """Return what is inside ``element``, which is one DER element of this tag.
+
+    :raises ValueError: when it is not.
+    """
+    at, end = _content(element, 0, len(element))
+    if element[0] != tag or end != len(element):
+        raise ValueError("not the one DER element that was expected")
+    return element[at:]
 
 
 def common_name(name: bytes) -> str:

@@ -37,6 +37,7 @@ __all__ = [
     "Window",
     "read_certificates",
     "read_crl",
+    "require_issuer",
     "revoked_in",
     "split_pem",
 ]
@@ -177,7 +178,7 @@ class ChainReader:
         chain = self._climb([self._certificate(der) for der in split_pem(pem)])
         anchor = self._anchor_of(chain[-1])
         for depth, issuer in enumerate(chain[1:]):
-            _require_issuer(issuer, below=depth)
+            require_issuer(issuer, below=depth)
         for certificate in chain:
             _require_known_critical(certificate)
         return Chain(tuple(chain), anchor, Window.intersection([each.window for each in chain]))
@@ -223,7 +224,7 @@ def split_pem(pem: bytes) -> list[bytes]:
         if not end or before.strip() or after.strip(_BLANK):
             raise EndorsementError("something else than certificates is in the PEM")
         try:
-            certificates.append(a2b_base64(body))
+            certificates.append(a2b_base64(body.translate(None, _BLANK), strict_mode=True))
         except ValueError as error:
             raise EndorsementError("a certificate's base64 is broken") from error
     return certificates
@@ -265,8 +266,11 @@ def _ecdsa_holds(
     return True
 
 
-def _require_issuer(certificate: Certificate, *, below: int) -> None:
-    """Require the flags of a CA with ``below`` CAs between it and the leaf."""
+def require_issuer(certificate: Certificate, *, below: int) -> None:
+    """Require the flags of a CA with ``below`` CAs between it and the leaf.
+
+    :raises EndorsementError: when a flag is missing or forbids that.
+    """
     try:
         constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
         usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
