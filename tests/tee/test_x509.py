@@ -151,7 +151,7 @@ def test_a_root_with_a_pinned_key_but_a_broken_self_signature_is_refused() -> No
         (b"x" + pem(LEAF, MIDDLE, ROOT), "something else"),
         (pem(LEAF, MIDDLE, ROOT) + b"x", "something else"),
         (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "cannot be read"),
-        (b"-----BEGIN CERTIFICATE-----\n?\n-----END CERTIFICATE-----\n", "cannot be read"),
+        (b"-----BEGIN CERTIFICATE-----\n?\n-----END CERTIFICATE-----\n", "broken"),
     ],
 )
 def test_what_is_no_chain_is_refused(data: bytes, message: str) -> None:
