@@ -4,7 +4,8 @@
 It reads requests from its standard input and answers on its standard output, each a 4-byte big-endian length and a JSON
 object. A request gives ``policy`` (Rego text), ``data`` and ``input`` (JSON texts), ``rules`` (names in ``package policy``),
 ``calls`` (functions that must be builtins) and ``seconds`` (after which the kernel kills this process, should its parent be gone).
-The answer holds ``values`` (the rules that are defined) or ``error`` (text for the policy's author).
+It may also give ``tests`` (Rego text beside the policy) and ``package`` (the package of the rules then). The answer holds
+``values`` (the rules that are defined) or ``error`` (text for the policy's author).
 
 The engine is native code that hostile text can crash, stall or bloat: nobody should survive that but the parent.
 """
@@ -20,9 +21,12 @@ import struct
 from collections import OrderedDict
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import regopy  # type: ignore[import-untyped]  # the engine ships no annotations
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # A missing reference value is undefined and not null: no comparison with it, whatever the operator, can hold.
 SHIM: Final = "package policy\nimport rego.v1\nquery_reference_value(id) := data.reference[id]\n"
@@ -35,22 +39,26 @@ _LENGTH: Final = struct.Struct(">I")
 _LANGUAGE: Final = frozenset({"print", "set"})
 """Functions of the language itself, which the engine does not list among its builtins."""
 _ERROR: Final = re.compile(rb"\(error(?: \d+:(\w+)\|(\d+)\|\d+)?\s*\(errormsg (\d+):")
+_POLICY: Final = "policy"
+_TESTS: Final = "tests"
 
 
 class _Refused(Exception):
     """The engine says no; the text is meant for the policy's author."""
 
 
-def _explain(report: str, policy: str) -> str:
+def _explain(report: str, modules: Mapping[str, str]) -> str:
     """Turn the engine's error tree into lines like ``line 3: Invalid boolean operator``."""
     if "bad_alloc" in report:
         raise MemoryError  # the engine goes on after it, in an unknown state
-    raw, source, found = report.encode(), policy.encode(), dict[str, None]()
+    raw, found = report.encode(), dict[str, None]()
     for match in _ERROR.finditer(raw):
         message = raw[match.end() : match.end() + int(match[3])].decode(errors="replace")
-        if match[1] == b"policy":
-            line = source.count(b"\n", 0, int(match[2])) + 1
-            message = f"line {line}: {message}"
+        module = match[1].decode() if match[1] else ""
+        if module in modules:
+            line = modules[module].encode().count(b"\n", 0, int(match[2])) + 1
+            where = "line" if module == _POLICY else f"{module} line"
+            message = f"{where} {line}: {message}"
         found[message] = None
     return "; ".join(list(found)[:5]) or "a rule has two values, or the policy fails when it is evaluated"
 
@@ -63,35 +71,37 @@ class Engine:
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return the values of the asked rules, or why there are none."""
-        policy = request["policy"]
+        modules: dict[str, str] = {name: request[name] for name in (_POLICY, _TESTS) if name in request}
+        package = request.get("package", _POLICY)
         try:
-            compiled = self._compiled(policy, request["data"], tuple(request["rules"]))
+            compiled = self._compiled(modules, request["data"], package, tuple(request["rules"]))
             unknown = [name for name in request.get("calls", ()) if not self._known(name)]
             if unknown:
                 return {"error": f"unknown function {', '.join(sorted(unknown))}"}
             return {"values": self._evaluated(compiled, request["input"], request["rules"])}
         except regopy.RegoError as error:
-            return {"error": _explain(str(error), policy)}
+            return {"error": _explain(str(error), modules)}
         except json.JSONDecodeError as error:
             # The binding parses its own error text as JSON and fails; the text is in the exception.
-            return {"error": _explain(error.doc, policy)}
+            return {"error": _explain(error.doc, modules)}
         except _Refused as error:
             return {"error": str(error)}
 
     def _known(self, name: str) -> bool:
         return name in _LANGUAGE or regopy.Interpreter().is_builtin(name)
 
-    def _compiled(self, policy: str, data: str, rules: tuple[str, ...]) -> Any:
-        key = sha256(json.dumps([policy, data, rules]).encode()).digest()
+    def _compiled(self, modules: Mapping[str, str], data: str, package: str, rules: tuple[str, ...]) -> Any:
+        key = sha256(json.dumps([modules, data, package, rules]).encode()).digest()
         if key in self._bundles:
             self._bundles.move_to_end(key)
             return self._bundles[key][1]
         interpreter = regopy.Interpreter()
         interpreter.add_module("shim", SHIM)
-        interpreter.add_module("policy", policy)
+        for name, text in modules.items():
+            interpreter.add_module(name, text)
         interpreter.add_data_json(data)
         # Comprehensions keep one undefined rule from making the whole query undefined.
-        query = "; ".join(f"x{at} := [v | v := data.policy.{rule}]" for at, rule in enumerate(rules))
+        query = "; ".join(f"x{at} := [v | v := data.{package}.{rule}]" for at, rule in enumerate(rules))
         bundle = interpreter.build(query, [])
         if not bundle.ok():
             raise _Refused("the policy does not compile")
@@ -105,7 +115,7 @@ class Engine:
         interpreter.set_input_term(input_json)
         output = interpreter.query_bundle(bundle)
         if not output.ok():
-            raise _Refused(_explain(str(output), ""))
+            raise _Refused(_explain(str(output), {}))
         if len(output.results) != 1 or len(output.results[0].bindings) != len(rules):
             raise _Refused("the policy gives no single result")
         found = [output.results[0].bindings[f"x{at}"] for at in range(len(rules))]

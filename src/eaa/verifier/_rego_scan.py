@@ -18,7 +18,16 @@ from eaa.rats import PolicyError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["MAX_POLICY_SIZE", "QUERY", "VOLATILE_BUILTINS", "PolicyScan", "scan_policy"]
+__all__ = [
+    "KEYWORDS",
+    "MAX_POLICY_SIZE",
+    "QUERY",
+    "VOLATILE_BUILTINS",
+    "PolicyScan",
+    "Token",
+    "scan_policy",
+    "tokens_of",
+]
 
 MAX_POLICY_SIZE: Final = 256 * 1024
 """Bytes of UTF-8. A policy of a whole fleet has a few thousand."""
@@ -36,7 +45,7 @@ _FORBIDDEN_ROOTS: Final = {
     "uuid": "a verdict must be reproducible",
 }
 _IMPORT_ROOTS: Final = frozenset({"data", "input", "rego", "future"})
-_KEYWORDS: Final = frozenset(
+KEYWORDS: Final = frozenset(
     {"as", "contains", "default", "else", "every", "false", "if", "import", "in", "not", "null"}
     | {"package", "some", "true", "with"}
 )
@@ -57,13 +66,17 @@ _OPERATORS: Final = frozenset(
 )
 
 
-class _Token(NamedTuple):
+class Token(NamedTuple):
+    """A word of Rego: not a space, a newline or a comment. ``depth`` counts the brackets around it."""
+
     kind: str
     text: str
     line: int
     depth: int
     first: bool
     """Whether no other token stands before it on its line."""
+    at: int
+    """Where it begins in the text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +111,18 @@ def scan_policy(text: str) -> PolicyScan:
             f"the policy has {size} bytes, at most {MAX_POLICY_SIZE} are read",
             hint="Move lists of values out of the policy and into reference values.",
         )
-    return _Scanner(list(_tokens(text.replace("\r\n", "\n")))).scan()
+    return _Scanner(list(tokens_of(text.replace("\r\n", "\n")))).scan()
 
 
 def _refuse(line: int, why: str, hint: str = "") -> NoReturn:
     raise PolicyError(f"line {line}: {why}", hint=hint or "Correct the policy; nothing was stored.")
 
 
-def _tokens(text: str) -> Iterator[_Token]:
+def tokens_of(text: str) -> Iterator[Token]:
+    """Yield the words of a policy's text, whose lines end in a newline alone.
+
+    :raises PolicyError: at what no policy may contain.
+    """
     at, line, depth, first = 0, 1, 0, True
     if control := _CONTROL.search(text):
         _refuse(text.count("\n", 0, control.start()) + 1, f"control character {control.group()!r}")
@@ -115,7 +132,7 @@ def _tokens(text: str) -> Iterator[_Token]:
             _refuse(
                 line, f"unexpected {text[at]!r}" if text[at] not in '"`' else "a string that does not end"
             )
-        at, kind, piece = match.end(), str(match.lastgroup), match.group()
+        begin, at, kind, piece = at, match.end(), str(match.lastgroup), match.group()
         if kind == "template":
             _refuse(
                 line,
@@ -127,7 +144,7 @@ def _tokens(text: str) -> Iterator[_Token]:
         elif kind != "space":
             if piece in {")", "]", "}"}:
                 depth -= 1
-            yield _Token(kind, piece, line, depth, first)
+            yield Token(kind, piece, line, depth, first, begin)
             if piece in {"(", "[", "{"}:
                 depth += 1
                 if depth > MAX_NESTING:
@@ -138,7 +155,7 @@ def _tokens(text: str) -> Iterator[_Token]:
 class _Scanner:
     """One pass over the tokens."""
 
-    def __init__(self, tokens: list[_Token]) -> None:
+    def __init__(self, tokens: list[Token]) -> None:
         self.tokens = tokens
         self.rules: set[str] = set()
         self.aliases: set[str] = set()
@@ -208,7 +225,7 @@ class _Scanner:
 
     def _name(self, at: int) -> int:
         token = self.tokens[at]
-        if token.text in _KEYWORDS:
+        if token.text in KEYWORDS:
             return at + 1
         chain, end = self._chain(at)
         member = self._text(at - 1) == "."

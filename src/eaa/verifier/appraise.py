@@ -17,12 +17,12 @@ from eaa.verifier.reference import check_reference_values
 from eaa.verifier.trust import CLAIM_NAMES, Tier, status, tier, worst
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
 
     from eaa.rats import Appraisal, Check, Claims, ReferenceValues
     from eaa.verifier.policy import PolicyEngine
 
-__all__ = ["Verdict", "appraise"]
+__all__ = ["Verdict", "appraise", "bounded"]
 
 _AR4SI: Final = "draft-ietf-rats-ar4si, section 2.3"
 
@@ -135,7 +135,8 @@ async def appraise(
             claims = TrustClaims(dict.fromkeys(CLAIM_NAMES, _MALFUNCTION))
             checks += (TRUST_VECTOR.failed("affirming", f"the policy failed: {error}"),)
     appraisal = appraisal.with_checks(checks)
-    vector = _bounded(claims.vector, appraisal) if genuine else dict.fromkeys(CLAIM_NAMES, _NOT_AUTHENTIC)
+    failing = {check.rule.stage for check in appraisal.failing}
+    vector = bounded(claims.vector, failing) if genuine else dict.fromkeys(CLAIM_NAMES, _NOT_AUTHENTIC)
     return Verdict(
         id=str(uuid.uuid4()),
         appraisal=appraisal,
@@ -170,16 +171,16 @@ def _policy_checks(
     return TRUST_VECTOR.holds(found is Tier.AFFIRMING, Tier.AFFIRMING.value, said), values
 
 
-def _bounded(vector: Mapping[str, int], appraisal: Appraisal) -> dict[str, int]:
-    """Return the vector without any claim better than the checks allow, whatever the policy says.
+def bounded(vector: Mapping[str, int], failing: Container[Stage]) -> dict[str, int]:
+    """Return the vector without any claim better than checks that fail at the stages ``failing`` allow, whatever the policy says.
 
     Relying parties that read only the token must not see an affirming status on evidence that a check refuses.
     """
-    bounded = dict(vector)
+    allowed = dict(vector)
     for stage, claim, value in (
         (Stage.POSTURE, "configuration", _UNACCEPTABLE_CONFIGURATION),
         (Stage.REFERENCE, "executables", _UNRECOGNISED_EXECUTABLES),
     ):
-        if appraisal.failing_at(stage) and tier(bounded.get(claim, 0)) in {Tier.NONE, Tier.AFFIRMING}:
-            bounded[claim] = value
-    return bounded
+        if stage in failing and tier(allowed.get(claim, 0)) in {Tier.NONE, Tier.AFFIRMING}:
+            allowed[claim] = value
+    return allowed

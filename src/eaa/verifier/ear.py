@@ -32,13 +32,13 @@ from eaa._json import parse_json
 from eaa.rats import AccessDenied, ConfigurationError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
     from eaa.verifier.appraise import Verdict
 
-__all__ = ["EAT_PROFILE", "LIFETIME", "TokenIssuer"]
+__all__ = ["EAT_PROFILE", "LIFETIME", "TokenIssuer", "submod_claims"]
 
 EAT_PROFILE: Final = "tag:github.com,2024:confidential-containers/Trustee"
 """The profile whose members these tokens have; relying parties of Trustee look for it."""
@@ -177,17 +177,37 @@ class TokenIssuer:
 
 
 def _submod(verdict: Verdict) -> dict[str, Any]:
-    return {
-        **verdict.extensions,
-        "ear.status": verdict.status.value,
-        "ear.trustworthiness-vector": dict(verdict.trust_vector),
-        "ear.appraisal-policy-id": verdict.policy_id,
-        "ear.veraison.annotated-evidence": dict(verdict.annotated_evidence),
-        "ear.eaa.verdict": {
+    return submod_claims(
+        {
             "id": verdict.id,
-            "checks": verdict.checks_digest,
-            "policy": verdict.policy_digest,
+            "status": verdict.status.value,
+            "trust_vector": verdict.trust_vector,
+            "extensions": verdict.extensions,
+            "policy_id": verdict.policy_id,
+            "policy_digest": verdict.policy_digest,
+            "checks_digest": verdict.checks_digest,
             "simulated": verdict.simulated,
+        },
+        verdict.annotated_evidence,
+    )
+
+
+def submod_claims(verdict: Mapping[str, Any], annotated_evidence: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a token says of one TEE, from the members of a verdict's JSON form and the evidence that its policy saw.
+
+    :raises KeyError: when a member is missing.
+    """
+    return {
+        **verdict["extensions"],
+        "ear.status": verdict["status"],
+        "ear.trustworthiness-vector": dict(verdict["trust_vector"]),
+        "ear.appraisal-policy-id": verdict["policy_id"],
+        "ear.veraison.annotated-evidence": dict(annotated_evidence),
+        "ear.eaa.verdict": {
+            "id": verdict["id"],
+            "checks": verdict["checks_digest"],
+            "policy": verdict["policy_digest"],
+            "simulated": verdict["simulated"],
         },
     }
 

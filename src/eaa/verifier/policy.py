@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from eaa.rats import PolicyError, UnavailableError
 from eaa.verifier._policy_process import PolicyProcess
 from eaa.verifier._rego_scan import MAX_POLICY_SIZE, VOLATILE_BUILTINS, PolicyScan, scan_policy
+from eaa.verifier._rego_tests import testable
 from eaa.verifier.trust import CLAIM_NAMES
 
 if TYPE_CHECKING:
@@ -194,10 +195,31 @@ class PolicyEngine:
         values = await self._evaluate(text, {"reference": reference}, input, PolicyKind.ATTESTATION)
         return TrustClaims(_vector(values.get("trust_claims")), _extensions(values.get("extensions")))
 
-    def _scan(self, text: str) -> PolicyScan:
+    async def test_rules(self, text: str, tests: str, names: Iterable[str]) -> dict[str, Any]:
+        """Return the values of the rules ``names`` of ``tests``, a Rego text of any package that tests a policy's ``text``.
+
+        Undefined rules are left out. ``with input as …`` and ``with data.… as …`` say what the policy sees, reference values being
+        ``data.reference``.
+
+        :raises PolicyError: when one of the texts or one of the rules fails.
+        :raises UnavailableError: when no child can be asked.
+        """
+        policy, scan = self._scan(text), self._scan(tests, package=None)
+        request = {
+            "policy": testable(text),
+            "tests": testable(tests),
+            "package": scan.package,
+            "data": '{"reference":{}}',
+            "input": "{}",
+            "rules": list(names),
+            "calls": sorted(policy.calls | scan.calls),
+        }
+        return await self._ask(request, once=bool(policy.volatile | scan.volatile))
+
+    def _scan(self, text: str, package: str | None = "policy") -> PolicyScan:
         scan = scan_policy(text)
-        if scan.package != "policy":
-            raise PolicyError(f"the package is {scan.package}", hint="Begin with `package policy`.")
+        if package is not None and scan.package != package:
+            raise PolicyError(f"the package is {scan.package}", hint=f"Begin with `package {package}`.")
         if refused := scan.volatile - self._allowed:
             raise PolicyError(
                 f"{', '.join(sorted(refused))} is not allowed",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from eaa.rats import Appraisal, ReferenceValues
 
-__all__ = ["Expected", "check_reference_values", "index_reference_values", "rules_of"]
+__all__ = ["Expected", "check_reference_values", "check_registers", "index_reference_values", "rules_of"]
 
 
 @cache
@@ -90,10 +90,16 @@ def check_reference_values(appraisal: Appraisal, values: ReferenceValues) -> tup
 
     :raises EvidenceError: when the kind of TEE is not known.
     """
-    evidence = appraisal.evidence
-    kind, expected = kind_of(evidence.tee), _Lookup(values)
+    return check_registers(appraisal.evidence.tee, appraisal.evidence.measurements, values)
+
+
+def check_registers(tee: str, measurements: Mapping[str, str], values: ReferenceValues) -> tuple[Check, ...]:
+    """Hold registers, as a kind of TEE reports or a stored verdict repeats them, against the owner's reference values.
+
+    :raises EvidenceError: when the kind of TEE is not known.
+    """
+    kind, expected = kind_of(tee), _Lookup(values)
     required = kind.required(expected)
-    measurements = evidence.measurements
     return tuple(
         _check(
             rule,
@@ -103,7 +109,7 @@ def check_reference_values(appraisal: Appraisal, values: ReferenceValues) -> tup
             required=name in required,
             minimum=name in kind.minimums,
         )
-        for name, rule in rules_of(evidence.tee).items()
+        for name, rule in rules_of(tee).items()
     )
 
 
