@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from eaa.cli._options import HexBytes, at_option, echo_json, json_option, report_data_option
+from eaa.cli._sim_vendor import vendor as vendor_group
 from eaa.cli._tables import print_table
 from eaa.rats import ConfigurationError
 
@@ -54,6 +55,7 @@ _SIM_EXAMPLES = _examples(
     "eaa sim tdx --report-data 00ff --out ./case --fault stale-tcb --vendor ./data",
     "eaa sim faults",
     'eaa sim measure --image "web server 1.4" > expected.json',
+    "eaa sim vendor serve --vendor ./data --listen 127.0.0.1:8082",
 )
 _TDX_EXAMPLES = _examples(
     "eaa sim tdx --report-data 00ff --out ./case",
@@ -83,6 +85,9 @@ def sim() -> None:
 
     It has its own root CA: no verifier trusts it unless told so, and every verdict on its evidence says that it is simulated.
     """
+
+
+sim.add_command(vendor_group)
 
 
 def _mint_options(command: _Command) -> _Command:
