@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from eaa.verifier.policy import PolicyEngine
     from eaa.verifier.policy_test import TestResult
 
-__all__ = ["FileResults", "result_lines", "run_files", "find_tests"]
+__all__ = ["FileResults", "find_tests", "result_lines", "run_files"]
 
 REGO: Final = "_test.rego"
 CASES: Final = ".case.json"

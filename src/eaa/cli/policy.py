@@ -11,7 +11,7 @@ import click
 from eaa.cli._admin_client import admin_options
 from eaa.cli._dry_run import dry_run, dry_run_lines
 from eaa.cli._options import InputFile, echo_json, json_option
-from eaa.cli._policy_tests import result_lines, run_files, find_tests
+from eaa.cli._policy_tests import find_tests, result_lines, run_files
 from eaa.cli._run import EXIT_OK, EXIT_REJECTED
 from eaa.cli._tables import print_table
 from eaa.rats import PolicyError
