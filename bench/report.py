@@ -17,6 +17,7 @@ SECONDS = [
     ("Verdictd, restart", "test_restart"),
 ]
 START_AIM = 2.0
+COLLATERAL_AIM = 50e-6
 
 
 def main(path: Path) -> int:
@@ -41,6 +42,13 @@ def main(path: Path) -> int:
                 f"{what}: {seconds:.2f} s  aim < {START_AIM:.0f} s: {'met' if seconds < START_AIM else 'MISSED'}"
             )
             missed += seconds >= START_AIM
+    for param in sorted({key[1] for key in median if key[0] == "test_collateral"}):
+        seconds = median["test_collateral", param]
+        print(
+            f"collateral for a quote, {param}: {seconds * 1e6:.1f} µs"
+            f"  aim < {COLLATERAL_AIM * 1e6:.0f} µs: {'met' if seconds < COLLATERAL_AIM else 'MISSED'}"
+        )
+        missed += seconds >= COLLATERAL_AIM
     return 1 if missed else 0
 
 

@@ -151,8 +151,8 @@ def test_older_collateral_is_kept_out_unless_forced(
             ("serve", "--store", "s", "--tls-key", "bad.json", "--tls-certificate", "bad.json"),
             "cannot be used",
         ),
-        (("list", "--store", "bad.json"), "is a file"),
-        (("list", "--store", "damaged"), "damaged"),
+        (("list", "--store", "bad.json"), "cannot be written"),
+        (("list", "--store", "damaged"), "not a usable database"),
     ],
 )
 def test_bad_input_is_a_clear_error(
@@ -165,7 +165,7 @@ def test_bad_input_is_a_clear_error(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.json").write_text("{")
     (tmp_path / "damaged").mkdir()
-    (tmp_path / "damaged" / "index.json").write_text("{")
+    (tmp_path / "damaged" / "endorser.db").write_text("{" * 4096)
     status, out, err = call(capsys, *arguments)
     assert (status, out) == (2, "")
     assert shown in err

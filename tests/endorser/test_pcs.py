@@ -54,7 +54,7 @@ async def test_fetches_what_a_pccs_serves(
     store: Store, maker: ChipMaker, serving: Serving, tee: str, ca: str
 ) -> None:
     expected = maker.collateral(tee, NOW, ca=ca)
-    store.put(expected)
+    await store.put(expected)
     with serving(create_app(store, maker.trust_anchor())) as url:
         for tail in ("", "/", "/sgx/certification/v4", "/tdx/certification/v4/"):
             assert await fetch(url + tail, wanted_for(maker, tee, ca)) == expected
@@ -65,7 +65,7 @@ async def test_fetches_what_a_pccs_serves(
 async def test_asks_for_channel_or_evaluation_number(
     store: Store, maker: ChipMaker, serving: Serving
 ) -> None:
-    store.put(maker.collateral("tdx", NOW, evaluation=18))
+    await store.put(maker.collateral("tdx", NOW, evaluation=18))
     with serving(create_app(store, maker.trust_anchor())) as url:
         for more in ({"update": "early"}, {"update": "standard"}, {"evaluation_number": 18}):
             await fetch(url, wanted_for(maker, "tdx", **more))

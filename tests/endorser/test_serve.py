@@ -28,18 +28,19 @@ if TYPE_CHECKING:
 
     Serving = Callable[[Any], AbstractContextManager[str]]
 
+pytestmark = pytest.mark.anyio
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 API = "/sgx/certification/v4"
 
 
 @pytest.fixture
-def client(store: Store, maker: ChipMaker) -> TestClient:
+async def client(store: Store, maker: ChipMaker) -> TestClient:
     """A client of a service that has the chip maker's collateral for TDX."""
-    store.put(maker.collateral("tdx", NOW))
+    await store.put(maker.collateral("tdx", NOW))
     return TestClient(create_app(store, maker.trust_anchor()))
 
 
-def test_answers_are_what_was_published(client: TestClient, maker: ChipMaker) -> None:
+async def test_answers_are_what_was_published(client: TestClient, maker: ChipMaker) -> None:
     fmspc = maker.machine().fmspc.upper()
     tcb_info, identity, pck_crl, root_crl = maker.collateral("tdx", NOW).items
     for path, header, item in (
@@ -67,12 +68,12 @@ def test_answers_are_what_was_published(client: TestClient, maker: ChipMaker) ->
         "/pckcrl?ca=processor",
     ],
 )
-def test_what_is_not_there_is_404_in_the_words_of_pccs(client: TestClient, path: str) -> None:
+async def test_what_is_not_there_is_404_in_the_words_of_pccs(client: TestClient, path: str) -> None:
     response = client.get(API + path)
     assert (response.status_code, response.text) == (404, "No cache data for this platform.")
 
 
-def test_empty_store_is_404(store: Store, maker: ChipMaker) -> None:
+async def test_empty_store_is_404(store: Store, maker: ChipMaker) -> None:
     assert TestClient(create_app(store, maker.trust_anchor())).get(f"{API}/rootcacrl").status_code == 404
 
 
@@ -93,18 +94,18 @@ def test_empty_store_is_404(store: Store, maker: ChipMaker) -> None:
         "/pckcrl?ca=platform&encoding=xml",
     ],
 )
-def test_bad_parameters_are_400_in_the_words_of_pccs(client: TestClient, path: str) -> None:
+async def test_bad_parameters_are_400_in_the_words_of_pccs(client: TestClient, path: str) -> None:
     response = client.get(API + path)
     assert (response.status_code, response.text) == (400, "Invalid request parameters.")
 
 
-def test_evaluation_number_must_match(client: TestClient) -> None:
+async def test_evaluation_number_must_match(client: TestClient) -> None:
     path = "/tdx/certification/v4/qe/identity?tcbEvaluationDataNumber="
     assert client.get(f"{path}18").status_code == 200
     assert client.get(f"{path}17").status_code == 404
 
 
-def test_unchanged_answer_is_304_until_a_newer_one_is_there(
+async def test_unchanged_answer_is_304_until_a_newer_one_is_there(
     client: TestClient, store: Store, maker: ChipMaker
 ) -> None:
     path = f"{API}/pckcrl?ca=platform&encoding=der"
@@ -114,28 +115,27 @@ def test_unchanged_answer_is_304_until_a_newer_one_is_there(
         assert (response.status_code, response.content) == (304, b"")
         assert response.headers["ETag"] == tag
     assert client.get(path, headers={"If-None-Match": '"other"'}).status_code == 200
-    store.put(maker.collateral("tdx", NOW + timedelta(days=1)))
+    await store.put(maker.collateral("tdx", NOW + timedelta(days=1)))
     response = client.get(path, headers={"If-None-Match": tag})
     assert (response.status_code, response.headers["ETag"] != tag) == (200, True)
 
 
-def test_one_service_speaks_for_one_chip_maker(store: Store, maker: ChipMaker) -> None:
-    store.put(maker.collateral("tdx", NOW))
+async def test_one_service_speaks_for_one_chip_maker(store: Store, maker: ChipMaker) -> None:
+    await store.put(maker.collateral("tdx", NOW))
     intel = TestClient(create_app(store, INTEL_ROOT))
     assert intel.get("/tdx/certification/v4/qe/identity").status_code == 404
 
 
-def test_only_reading_is_offered(client: TestClient) -> None:
+async def test_only_reading_is_offered(client: TestClient) -> None:
     assert client.post(f"{API}/rootcacrl").status_code == 405
     assert client.get("/sgx/certification/v4/../../etc/passwd").status_code == 404
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("tee", ["tdx", "sgx"])
 async def test_independent_client_gets_collateral_that_verifies_simulated_quotes(
     store: Store, maker: ChipMaker, serving: Serving, tee: str
 ) -> None:
-    store.put(maker.collateral(tee, NOW))
+    await store.put(maker.collateral(tee, NOW))
     case = mint(maker, tee, b"challenge", at=NOW)
     with serving(create_app(store, maker.trust_anchor())) as url:
         collateral = await dcap_qvl.get_collateral(url, case.quote)
@@ -143,7 +143,6 @@ async def test_independent_client_gets_collateral_that_verifies_simulated_quotes
     assert report.status == "UpToDate"
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(
     ("name", "role"),
     [
@@ -157,8 +156,9 @@ async def test_independent_client_gets_collateral_that_verifies_real_quotes(
 ) -> None:
     manifest = json.loads((vectors / "manifest.json").read_bytes())
     (vector,) = (each for each in manifest["vectors"] if each["id"] == name)
-    store = Store(tmp_path)
-    store.put(load_endorsements(vectors / vector["files"][role]["path"]))
+    store = await Store.open(tmp_path)
+    await store.put(load_endorsements(vectors / vector["files"][role]["path"]))
+    await store.close()
     quote = (vectors / vector["files"]["quote"]["path"]).read_bytes()
     if vector["files"]["quote"]["encoding"] == "hex":
         quote = bytes.fromhex(quote.decode())

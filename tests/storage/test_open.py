@@ -60,7 +60,7 @@ def test_head_is_the_newest_step() -> None:
     """The shortcut for up-to-date databases knows the newest step, and the steps are one line."""
     config = Config()
     config.set_main_option("script_location", "eaa.storage:migrations")
-    assert ScriptDirectory.from_config(config).get_heads() == [migrate.HEAD]
+    assert ScriptDirectory.from_config(config).get_heads() == [migrate.STATE.head]
 
 
 async def test_another_root_key_is_told_at_once(url: str, sealer: LocalKeyManager) -> None:

@@ -8,6 +8,7 @@ import logging
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from eaa.rats import Endorsements
 from eaa.simulator import ChipMaker
 
 if TYPE_CHECKING:
@@ -40,22 +41,23 @@ class SimulatedVendor:
         """What to trust to accept this chip maker's machines."""
         return self._maker.trust_anchor()
 
-    def publish(self, store: Store) -> None:
+    async def publish(self, store: Store) -> None:
         """Put current collateral for every TEE and CA into ``store``."""
         self._seen = self._state()
         self._published = at = datetime.now(UTC)
-        self._maker = ChipMaker.load(self._folder)
-        for tee in _TEES:
-            for ca in _CAS:
-                store.put(self._maker.collateral(tee, at, ca=ca))
+        await store.put(await asyncio.to_thread(self._collateral, at), source="simulator")
 
     async def keep_publishing(self, store: Store) -> None:
         """Publish again when the chip maker's file changes, and long before the collateral ends."""
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             if self._state() != self._seen or datetime.now(UTC) - self._published > _REFRESH:
-                await asyncio.to_thread(self.publish, store)
+                await self.publish(store)
                 _log.info("simulated collateral published")
+
+    def _collateral(self, at: datetime) -> Endorsements:
+        self._maker = ChipMaker.load(self._folder)
+        return Endorsements.merged(self._maker.collateral(tee, at, ca=ca) for tee in _TEES for ca in _CAS)
 
     def _state(self) -> tuple[int, int]:
         status = (self._folder / "vendor.json").stat()

@@ -17,7 +17,8 @@ from eaa.cli._options import HexBytes, InputFile, echo_json, json_option
 from eaa.cli._run import EXIT_OK, EXIT_REJECTED
 from eaa.endorser.authenticity import anchor_id
 from eaa.endorser.files import load_endorsements
-from eaa.endorser.store import Outcome, Put, Store
+from eaa.endorser.history import EARLY, STANDARD, Outcome, number_slot
+from eaa.endorser.store import Put, Store
 from eaa.rats import ConfigurationError, EndorsementError, Endorsements, TrustAnchor
 from eaa.tee.x509 import Certificate, read_certificates
 from eaa.verifier.verifier import INTEL_ROOT
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from eaa.endorser.authenticity import Subject
+    from eaa.endorser.store import Snapshot
 
 __all__ = ["endorser"]
 
@@ -36,9 +38,9 @@ _MAX_CERTIFICATE: Final = 64 * 1024
 _store_option = click.option(
     "--store",
     "directory",
-    type=click.Path(file_okay=False),
+    metavar="DIR|URL",
     required=True,
-    help="Folder of the store; created when it is not there.",
+    help="Folder of the store, created when it is not there; or the URL of a PostgreSQL database.",
 )
 
 
@@ -77,9 +79,15 @@ def import_(*, path: str, directory: str, roots: Sequence[bytes], force: bool, a
 
     Each piece must be signed below Intel's root or one of --root; others are refused, and the exit status is 1 then.
     """
-    store = Store(directory, _anchors(roots))
     ignored: list[str] = []
-    return _take_in(store, load_endorsements(path, ignored=ignored), ignored, force=force, as_json=as_json)
+    anchors = _anchors(roots)
+    found = load_endorsements(path, ignored=ignored)
+
+    async def take_in() -> int:
+        async with await Store.open(directory, anchors) as store:
+            return await _take_in(store, found, ignored, force=force, as_json=as_json)
+
+    return asyncio.run(take_in())
 
 
 @endorser.command()
@@ -129,14 +137,20 @@ def fetch(
     """Fetch the collateral of one family of platforms from Intel's PCS or a PCCS, and take it in."""
     from eaa.endorser import pcs  # noqa: PLC0415 - the HTTP client is needed here only
 
-    store = Store(directory, _anchors(roots))
     wanted = pcs.Wanted(fmspc.hex(), tee, ca, update, evaluation_number, api)
+    anchors = _anchors(roots)
+    slot = EARLY if update == "early" else STANDARD
+    if evaluation_number is not None:
+        slot = number_slot(evaluation_number)
 
-    async def ask() -> Endorsements:
-        async with pcs.new_client(tls=_authority(ca_file)) as client:
-            return await pcs.fetch(url or pcs.INTEL_PCS, wanted, client, root_crl_url=root_crl_url)
+    async def ask() -> int:
+        base = url or pcs.INTEL_PCS
+        async with await Store.open(directory, anchors) as store:
+            async with pcs.new_client(tls=_authority(ca_file)) as client:
+                found = await pcs.fetch(base, wanted, client, root_crl_url=root_crl_url)
+            return await _take_in(store, found, [], slot=slot, source=base, force=force, as_json=as_json)
 
-    return _take_in(store, asyncio.run(ask()), [], force=force, as_json=as_json)
+    return asyncio.run(ask())
 
 
 @endorser.command("list")
@@ -145,7 +159,7 @@ def fetch(
 def list_(*, directory: str, as_json: bool) -> int:
     """List what the store holds, and what has expired."""
     now = datetime.now(UTC)
-    subjects = [each.subject for _, each in sorted(Store(directory).snapshot().stored.items())]
+    subjects = [each.subject for _, each in sorted(asyncio.run(_snapshot(directory)).stored.items())]
     if as_json:
         echo_json([{**_subject_json(each), "expired": each.next_update < now} for each in subjects])
         return EXIT_OK
@@ -179,13 +193,25 @@ def serve(
     if (tls_certificate is None) != (tls_key is None):
         raise click.UsageError("--tls-certificate and --tls-key go together")
     anchor = _anchor(root) if root is not None else INTEL_ROOT
-    store = Store(directory, (anchor,))
-    store.snapshot()  # a damaged store shall stop us now, not at the first request
-    _run_server(create_app(store, anchor), listen, tls_certificate, tls_key)
+
+    async def run() -> None:
+        async with await Store.open(directory, (anchor,)) as store:
+            following = asyncio.create_task(store.follow())
+            try:
+                await _run_server(create_app(store, anchor), listen, tls_certificate, tls_key)
+            finally:
+                following.cancel()
+
+    asyncio.run(run())
     return EXIT_OK
 
 
-def _run_server(app: Starlette, listen: str, certificate: str | None, key: str | None) -> None:
+async def _snapshot(location: str) -> Snapshot:
+    async with await Store.open(location) as store:
+        return store.snapshot()
+
+
+async def _run_server(app: Starlette, listen: str, certificate: str | None, key: str | None) -> None:
     import uvicorn  # noqa: PLC0415 - as above
 
     try:
@@ -208,7 +234,7 @@ def _run_server(app: Starlette, listen: str, certificate: str | None, key: str |
         host = f"[{host}]" if ":" in host else host
         url = f"{'https' if certificate else 'http'}://{host}:{port}"
         click.echo(json.dumps({"event": "ready", "url": url}))
-        asyncio.run(uvicorn.Server(config).serve(sockets=[bound]))
+        await uvicorn.Server(config).serve(sockets=[bound])
 
 
 def _bound(listen: str) -> socket.socket:
@@ -250,15 +276,22 @@ def _authority(ca_file: str | None) -> ssl.SSLContext | None:
         raise ConfigurationError(f"{Path(ca_file).name} is not a PEM certificate authority") from error
 
 
-def _take_in(
-    store: Store, endorsements: Endorsements, ignored: list[str], *, force: bool, as_json: bool
+async def _take_in(
+    store: Store,
+    endorsements: Endorsements,
+    ignored: list[str],
+    *,
+    slot: str = STANDARD,
+    source: str = "import",
+    force: bool,
+    as_json: bool,
 ) -> int:
     """Put each piece in by itself, so that one bad file does not keep the others out; report, and return the exit status."""
     puts: list[Put] = []
     refused: list[str] = []
     for item in endorsements.items:
         try:
-            puts.extend(store.put(Endorsements((item,)), force=force))
+            puts.extend(await store.put(Endorsements((item,)), slot=slot, source=source, force=force))
         except EndorsementError as error:
             refused.append(str(error))
     if as_json:

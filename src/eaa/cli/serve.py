@@ -141,23 +141,28 @@ async def _serve_verdictd(settings: Settings, *, simulator: bool) -> None:
 
     directory = DataDirectory.prepare(settings.data)
     anchors: tuple[TrustAnchor, ...] = (INTEL_ROOT,)
-    background: tuple[Callable[[], Awaitable[None]], ...] = ()
+    vendor = None
     if simulator:
         from eaa.cli._simulated_vendor import SimulatedVendor  # noqa: PLC0415
 
         vendor = SimulatedVendor(directory.simulator)
         anchors = (*anchors, vendor.trust_anchor)
-        store = Store(directory.endorsements, anchors)
-        vendor.publish(store)
-        background = (lambda: vendor.keep_publishing(store),)
-    else:
-        store = Store(directory.endorsements, anchors)
-    stop = asyncio.Event()
-    for each in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(each, stop.set)
-    await serve_until(
-        settings, anchors=anchors, endorsements=store, announce=_announce, stop=stop, background=background
-    )
+    async with await Store.open(directory.endorsements, anchors) as store:
+        background: list[Callable[[], Awaitable[None]]] = [store.follow]
+        if vendor is not None:
+            await vendor.publish(store)
+            background.append(lambda: vendor.keep_publishing(store))
+        stop = asyncio.Event()
+        for each in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(each, stop.set)
+        await serve_until(
+            settings,
+            anchors=anchors,
+            endorsements=store,
+            announce=_announce,
+            stop=stop,
+            background=tuple(background),
+        )
 
 
 def _announce(ready: Ready) -> None:

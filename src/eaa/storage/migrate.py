@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import column, func, inspect, select, table
@@ -17,10 +18,23 @@ if TYPE_CHECKING:
 
     from eaa.storage.connections import Connections
 
-__all__ = ["HEAD", "migrate"]
+__all__ = ["STATE", "Steps", "migrate"]
 
-HEAD: Final = "0001"
-"""The newest step under ``migrations/versions``. Named here so that an up-to-date database opens without alembic."""
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """A sequence of migrations: where its steps lie (``package:folder``), the newest one, and the table that says how far it came.
+
+    The newest step is named here so that an up-to-date database opens without alembic.
+    """
+
+    folder: str
+    head: str
+    version_table: str
+
+
+STATE: Final = Steps("eaa.storage:migrations", "0001", "alembic_version")
+"""The tables of :mod:`eaa.storage.schema`."""
 
 ADVISORY_LOCK: Final = 0x454141  # any number that nothing else in the database server locks
 
@@ -28,38 +42,38 @@ _alembic_is_global: Final = threading.Lock()
 """Alembic keeps its context in module globals: one migration per process at a time."""
 
 
-async def migrate(connections: Connections, url: str) -> None:
-    """Apply the steps that the database lacks, all of them or none.
+async def migrate(connections: Connections, url: str, steps: Steps = STATE) -> None:
+    """Apply the ``steps`` that the database lacks, all of them or none. Several sequences may share a database.
 
     :raises ConfigurationError: when the database is of a newer program.
     """
-    if await connections.read(_current_step) != HEAD:
-        await asyncio.to_thread(_migrate_in_thread, url)
+    if await connections.read(_current_step, steps) != steps.head:
+        await asyncio.to_thread(_migrate_in_thread, url, steps)
 
 
-def _current_step(connection: Connection) -> str | None:
-    if not inspect(connection).has_table("alembic_version"):
+def _current_step(connection: Connection, steps: Steps) -> str | None:
+    if not inspect(connection).has_table(steps.version_table):
         return None
     step: str | None = connection.scalar(
-        select(table("alembic_version", column("version_num")).c.version_num)
+        select(table(steps.version_table, column("version_num")).c.version_num)
     )
     return step
 
 
-def _migrate_in_thread(url: str) -> None:
+def _migrate_in_thread(url: str, steps: Steps) -> None:
     with _alembic_is_global:
-        asyncio.run(_migrate_in_one_transaction(url))
+        asyncio.run(_migrate_in_one_transaction(url, steps))
 
 
-async def _migrate_in_one_transaction(url: str) -> None:
+async def _migrate_in_one_transaction(url: str, steps: Steps) -> None:
     connections = await open_connections(url)
     try:
-        await connections.write(_run_steps)
+        await connections.write(_run_steps, steps)
     finally:
         await connections.close()
 
 
-def _run_steps(connection: Connection) -> None:
+def _run_steps(connection: Connection, steps: Steps) -> None:
     # Imported here because a database that is up to date, which nearly every start finds, does not need it.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
@@ -71,11 +85,12 @@ def _run_steps(connection: Connection) -> None:
         connection.execute(select(func.pg_advisory_xact_lock(ADVISORY_LOCK)))
     attributes: dict[str, Any] = {"connection": connection}
     config = Config(attributes=attributes)
-    config.set_main_option("script_location", "eaa.storage:migrations")
+    config.set_main_option("script_location", steps.folder)
     try:
         command.upgrade(config, "head")
     except CommandError as error:
         raise ConfigurationError(
-            f"the database's tables are of step {_current_step(connection)}, this program knows steps up to {HEAD}",
+            f"the database's tables are of step {_current_step(connection, steps)}, "
+            f"this program knows steps up to {steps.head}",
             hint="Run the newer version that wrote this database, or open another database.",
         ) from error
