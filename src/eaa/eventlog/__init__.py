@@ -14,7 +14,7 @@ from eaa.eventlog.model import Event, EventLog, Registers, register_index
 from eaa.eventlog.parse import parse_event_log
 from eaa.eventlog.trustee import to_trustee
 from eaa.eventlog.types import EventType
-from eaa.eventlog.write import NewEvent, write_event_log
+from eaa.eventlog.write import NewEvent, image_data, tagged_data, variable_data, write_event_log
 
 __all__ = [
     "RULES",
@@ -33,9 +33,12 @@ __all__ = [
     "check_event_log",
     "diff",
     "explain",
+    "image_data",
     "parse_aael",
     "parse_event_log",
     "register_index",
+    "tagged_data",
     "to_trustee",
+    "variable_data",
     "write_event_log",
 ]

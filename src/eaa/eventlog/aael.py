@@ -6,11 +6,12 @@ A tagged event whose tag spells AAEL and whose text is ``domain operation conten
 
 from __future__ import annotations
 
-import json
 import struct
 from typing import Any, Final, NamedTuple
 
+from eaa._json import parse_json
 from eaa.eventlog.authenticity import AAEL_TAG
+from eaa.rats import EvidenceError
 
 __all__ = ["AaelEntry", "aael_data", "parse_aael"]
 
@@ -28,12 +29,10 @@ class AaelEntry(NamedTuple):
     content: str
 
     def value(self) -> Any:
-        """Return the content as JSON, if it is JSON, else as text."""
-        if len(self.content) > _MAX_CONTENT:
-            return self.content
+        """Return the content as JSON, if it is JSON that two readers cannot read in two ways, else as text."""
         try:
-            return json.loads(self.content, parse_constant=_refuse)
-        except (ValueError, RecursionError):
+            return parse_json(self.content.encode(), _MAX_CONTENT, error=EvidenceError)
+        except EvidenceError:
             return self.content
 
     def words(self) -> str:
@@ -42,10 +41,6 @@ class AaelEntry(NamedTuple):
         if self.domain == _COCO and self.operation == "PullImage" and isinstance(value, dict):
             return f"container image pulled: {value.get('image')} with digest {value.get('digest')}"
         return f"{self.operation} by {self.domain}: {self.content}"
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(constant)
 
 
 def parse_aael(data: bytes) -> AaelEntry | None:

@@ -13,13 +13,16 @@ from eaa.eventlog.types import EventType
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["NewEvent", "write_event_log"]
+__all__ = ["NewEvent", "image_data", "tagged_data", "variable_data", "write_event_log"]
 
 _LEGACY: Final = struct.Struct("<II20sI")
 _AGILE: Final = struct.Struct("<III")
 _SPEC: Final = struct.Struct("<16sIBBBBI")
 _BANK: Final = struct.Struct("<HH")
 _SIZE: Final = struct.Struct("<I")
+_VARIABLE: Final = struct.Struct("<16sQQ")
+_TAG: Final = struct.Struct("<II")
+_IMAGE: Final = struct.Struct("<QQQQ")
 
 
 class NewEvent(NamedTuple):
@@ -55,3 +58,19 @@ def write_event_log(
         parts += [_SIZE.pack(len(event.data)), event.data]
     written = b"".join(parts)
     return written + padding * (size - len(written))
+
+
+def variable_data(guid: bytes, name: str, value: bytes) -> bytes:
+    """Return UEFI_VARIABLE_DATA (PFP 1.06, 10.2.6), the data of the EV_EFI_VARIABLE_… events."""
+    encoded = name.encode("utf-16-le")
+    return _VARIABLE.pack(guid, len(encoded) // 2, len(value)) + encoded + value
+
+
+def tagged_data(tag: int, text: bytes) -> bytes:
+    """Return TCG_PCClientTaggedEvent (PFP 1.06, 10.4.2.1), the data of an EV_EVENT_TAG event."""
+    return _TAG.pack(tag, len(text)) + text
+
+
+def image_data(path: bytes, size: int, *, at: int = 0) -> bytes:
+    """Return UEFI_IMAGE_LOAD_EVENT (PFP 1.06, 10.2.3): an image of ``size`` bytes from the device path ``path``, loaded ``at``."""
+    return _IMAGE.pack(at, size, 0, len(path)) + path
