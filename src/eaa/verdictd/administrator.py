@@ -19,7 +19,8 @@ from joserfc.errors import JoseError, UnsupportedAlgorithmError
 from joserfc.jwk import OKPKey
 from joserfc.jws import JWSRegistry
 
-from eaa.rats import AccessDenied, ConfigurationError
+from eaa._json import parse_json
+from eaa.rats import AccessDenied, ConfigurationError, InputError
 from eaa.verdictd._files import read_secret, write_file
 
 if TYPE_CHECKING:
@@ -132,8 +133,9 @@ class Administrators:
             if len(token) > MAX_TOKEN:
                 raise ValueError  # noqa: TRY301 - one refusal for everything that is not a token
             signed = jws.deserialize_compact(token, self._key, registry=_REGISTRY)
-            claims = json.loads(signed.payload)
-        except (JoseError, ValueError, TypeError, KeyError, RecursionError):
+            # A name that is there twice would mean one thing to this reader and another to the next (attack B8).
+            claims = parse_json(signed.payload or b"", MAX_TOKEN)
+        except (InputError, JoseError, ValueError, TypeError, KeyError, RecursionError):
             raise _denied("the token's signature does not hold") from None
         if not isinstance(claims, dict):
             raise _denied("the token holds no claims")
