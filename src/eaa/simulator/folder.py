@@ -24,6 +24,7 @@ __all__ = [
     "is_founded",
     "moment",
     "read_state",
+    "write_secret",
     "write_state",
 ]
 
@@ -110,7 +111,7 @@ def write_state(home: Path, state: State, root: Mapping[str, bytes], *, keep: bo
                 f"{home} is no chip maker's folder: it holds {foreign[0]}", hint="Name another folder."
             )
         text = json.dumps(_to_json(state), indent=2) + "\n"
-        if _write_secret(home / _FILE, text.encode(), keep=keep):
+        if write_secret(home / _FILE, text.encode(), keep=keep):
             for name, content in root.items():
                 (home / name).write_bytes(content)
     except OSError as error:
@@ -138,7 +139,7 @@ def _to_json(state: State) -> dict[str, Any]:
     }
 
 
-def _write_secret(path: Path, content: bytes, *, keep: bool) -> bool:
+def write_secret(path: Path, content: bytes, *, keep: bool) -> bool:
     """Write a file of mode 0600 in one step and tell whether it was; with ``keep``, one that is there stays."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:

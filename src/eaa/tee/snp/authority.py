@@ -8,6 +8,7 @@ remembered by content for as long as anybody likes.
 from __future__ import annotations
 
 from base64 import b64encode
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -43,6 +44,7 @@ _KEY_NAMES: Final = {KEY_VCEK: "VCEK", KEY_VLEK: "VLEK", KEY_NONE: "none"}
 _ENDORSED: Final = {"VCEK": "snp_vcek", "VLEK": "snp_vlek"}
 _MASKED: Final = bytes(64)
 _PEM: Final = b"-----BEGIN"
+_NO_KEY: Final = "there is no certificate of the key that signed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +89,12 @@ def authenticate_signer(
     # (1) The certificate of the kind of key that the report names (A15).
     key = _key(report, delivered, endorsements, found)
     # (2) It leads to a pinned root (A12).
-    chain = _chain(key, delivered, endorsements, chains, anchors, found) if key else None
+    chain = _chain(key, delivered, endorsements, chains, anchors, found)
     proven = key if chain else None
     # (3) Report, certificate and root speak of one product, one chip, one TCB (A16).
     product = _product(report, key, chain, found)
-    if key is not None:
-        _same_chip(report, key, found)
-        certified, reported = key.tcb, report.tcb("reported", product)
-        found.add(rules.VCEK_TCB.holds(certified == reported, str(certified), str(reported)))
+    _same_chip(report, key, found)
+    _same_tcb(report, key, product, found)
     # (4) The authority is not revoked (A10).
     _revocation(chain, endorsements, found)
     # (5) The TCB versions are in order.
@@ -172,7 +172,7 @@ def _of_chip(key: EndorsementKey, chip_id: bytes) -> bool:
 
 
 def _chain(
-    key: EndorsementKey,
+    key: EndorsementKey | None,
     delivered: tuple[DeliveredCertificate, ...],
     endorsements: Endorsements,
     chains: ChainReader,
@@ -185,6 +185,9 @@ def _chain(
     published ones.
     """
     expected = "a chain up to a pinned root"
+    if key is None:
+        found.add(rules.CHAIN.not_made(expected, _NO_KEY))
+        return None
     try:
         authorities = _endorsed_authorities(endorsements)
         if not authorities:
@@ -216,7 +219,11 @@ def _prove(key: EndorsementKey, authorities: Iterable[bytes], chains: ChainReade
 
     :raises EndorsementError: naming the first link or flag that does not hold.
     """
-    read = [Certificate(der) for der in dict.fromkeys(authorities)]
+    read = []
+    for der in dict.fromkeys(authorities):
+        # What cannot be read proves nothing, and must not keep what can be read from doing so.
+        with suppress(EndorsementError):
+            read.append(Certificate(der))
     roots = [each for each in read if each.self_issued]
     named = [each for each in read if each.subject == key.issuer and not each.self_issued]
     if not named:
@@ -245,6 +252,7 @@ def _product(
 ) -> Product | None:
     """Return the product that CPUID (from version 3 on), certificate, authority and root agree on."""
     if key is None:
+        found.add(rules.PRODUCT.not_made("report and certificate of one product", _NO_KEY))
         return report.product
     certified = product_of_name(key.product_name)
     product = report.product if report.version >= 3 else certified
@@ -260,7 +268,10 @@ def _product(
     return product
 
 
-def _same_chip(report: AttestationReport, key: EndorsementKey, found: _Findings) -> None:
+def _same_chip(report: AttestationReport, key: EndorsementKey | None, found: _Findings) -> None:
+    if key is None:
+        found.add(rules.CHIP_ID.not_made(report.chip_id.hex(), _NO_KEY))
+        return
     if key.hardware_id is None:
         found.add(rules.CHIP_ID.not_applicable(f"a VLEK is of a cloud, {key.csp_id}, and not of a chip"))
         return
@@ -270,6 +281,16 @@ def _same_chip(report: AttestationReport, key: EndorsementKey, found: _Findings)
         found.add(rules.CHIP_ID.warned(certified, "the report masks it; the signature alone shows the chip"))
         return
     found.add(rules.CHIP_ID.holds(_of_chip(key, report.chip_id), certified, stated))
+
+
+def _same_tcb(
+    report: AttestationReport, key: EndorsementKey | None, product: Product | None, found: _Findings
+) -> None:
+    reported = report.tcb("reported", product)
+    if key is None:
+        found.add(rules.VCEK_TCB.not_made(str(reported), _NO_KEY))
+    else:
+        found.add(rules.VCEK_TCB.holds(key.tcb == reported, str(key.tcb), str(reported)))
 
 
 def _revocation(chain: Chain | None, endorsements: Endorsements, found: _Findings) -> None:

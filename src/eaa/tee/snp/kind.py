@@ -9,6 +9,7 @@ from eaa.tee.kind import TeeClaims, TeeKind
 from eaa.tee.snp.evidence import SnpEvidence, evidence_from_kbs, parse_snp_evidence
 from eaa.tee.snp.product import product_of_name
 from eaa.tee.snp.report import PLATFORM_BITS, POLICY_BITS
+from eaa.tee.snp.roots import AMD_ROOTS
 from eaa.tee.snp.verify import snp_verifier
 
 if TYPE_CHECKING:
@@ -81,5 +82,6 @@ KIND: Final = TeeKind(
     },
     register_source="AMD SEV-SNP Firmware ABI Specification (56860), SNP_LAUNCH_FINISH; RFC 9334 section 8.3",
     required=_required,
+    roots=AMD_ROOTS,
     minimums=frozenset({"guest_svn"}),
 )
