@@ -308,7 +308,7 @@ class SoftwareTpm:
 
     def quote(
         self, extra_data: bytes, traits: QuoteTraits = QuoteTraits()
-    ) -> tuple[bytes, bytes, dict[int, bytes]]:  # noqa: B008 - frozen
+    ) -> tuple[bytes, bytes, dict[int, bytes]]:
         """Return TPMS_ATTEST, TPMT_SIGNATURE and the PCR values beside them."""
         if traits.other_report_data:
             extra_data = sha256(extra_data).digest()

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from eaa.tee.tpm.public import PublicKey
     from eaa.tee.tpm.quote import TpmQuote
 
-__all__ = ["TpmVerifier", "check_extra_data", "check_quote", "quote_facts", "tpm_verifier"]
+__all__ = ["TpmVerifier", "check_clock", "check_extra_data", "check_quote", "quote_facts", "tpm_verifier"]
 
 _WEAK: Final = frozenset({Algorithm.SHA1})
 _TRUNCATED: Final = 32
@@ -78,7 +78,7 @@ class TpmVerifier:
         # (1), (3), (4) The quote.
         checks += check_quote(quote, key)
         # (5) The clock.
-        checks.append(_clock(quote, strict=self._policy.require_safe_clock))
+        checks.append(check_clock(quote, strict=self._policy.require_safe_clock))
         checks.append(_resets(quote, standing))
         # (6) Now, and for this challenge.
         if standing.dated:
@@ -127,7 +127,8 @@ def _selected(quote: TpmQuote) -> str:
     return "+".join(_describe(each.bank, each.indices) for each in quote.attest.selections)
 
 
-def _clock(quote: TpmQuote, *, strict: bool) -> Check:
+def check_clock(quote: TpmQuote, *, strict: bool) -> Check:
+    """Make the first half of step 5; only ``strict`` makes a doubtful clock a reason to refuse."""
     if quote.attest.clock.safe:
         return _SAFE
     return (rules.CLOCK_SAFE.failed if strict else rules.CLOCK_SAFE.warned)("safe", "it may have gone back")
