@@ -29,8 +29,9 @@ if TYPE_CHECKING:
         TrustAnchor,
     )
     from eaa.tee.dcap.policy import AcceptancePolicy
+    from eaa.tee.dcap.roots import INTEL_ROOT
     from eaa.tee.registry import parse_evidence
-    from eaa.verifier import INTEL_ROOT, Verifier
+    from eaa.verifier import Verifier
 
 __all__ = [
     "INTEL_ROOT",
@@ -49,7 +50,7 @@ __all__ = [
 
 _HOME: Final = {
     "AcceptancePolicy": "eaa.tee.dcap.policy",
-    "INTEL_ROOT": "eaa.verifier.verifier",
+    "INTEL_ROOT": "eaa.tee.dcap.roots",
     "Verifier": "eaa.verifier.verifier",
     "load_endorsements": "eaa.endorser.files",
     "parse_evidence": "eaa.tee.registry",

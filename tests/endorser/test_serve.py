@@ -17,7 +17,7 @@ from eaa.endorser.files import load_endorsements
 from eaa.endorser.serve import create_app
 from eaa.endorser.store import Store
 from eaa.simulator import mint
-from eaa.verifier.verifier import INTEL_ROOT
+from eaa.tee.dcap.roots import INTEL_ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -21,7 +21,7 @@ from eaa.endorser.history import EARLY, STANDARD, Outcome, number_slot
 from eaa.endorser.store import Put, Store
 from eaa.rats import ConfigurationError, EndorsementError, Endorsements, TrustAnchor
 from eaa.tee.x509 import Certificate, read_certificates
-from eaa.verifier.verifier import INTEL_ROOT
+from eaa.tee.dcap.roots import INTEL_ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -135,12 +135,12 @@ def _run_verdictd(data: Path, config: Path | None, options: dict[str, Any]) -> N
 
 async def _serve_verdictd(settings: Settings, *, simulator: bool) -> None:
     from eaa.endorser.store import Store  # noqa: PLC0415 - --help does not need it
+    from eaa.tee.registry import vendor_roots  # noqa: PLC0415
     from eaa.verdictd.bootstrap import DataDirectory  # noqa: PLC0415
     from eaa.verdictd.server import serve as serve_until  # noqa: PLC0415
-    from eaa.verifier import INTEL_ROOT  # noqa: PLC0415
 
     directory = DataDirectory.prepare(settings.data)
-    anchors: tuple[TrustAnchor, ...] = (INTEL_ROOT,)
+    anchors: tuple[TrustAnchor, ...] = vendor_roots()
     vendor = None
     if simulator:
         from eaa.cli._simulated_vendor import SimulatedVendor  # noqa: PLC0415

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["explain", "read_evidence", "verify"]
 
-_TEES: Final = ("sgx", "tdx")
+_TEES: Final = ("sgx", "tdx", "snp", "tpm")
 _HEX: Final = re.compile(rb"\s*[0-9A-Fa-f\s]+")
 _BASE64: Final = re.compile(rb"\s*[A-Za-z0-9+/=\s]+")
 
@@ -53,10 +53,10 @@ def _anchors(root: bytes | None) -> tuple[TrustAnchor, ...]:
     from cryptography import x509  # noqa: PLC0415 - slow, and `--help` does not need it
 
     from eaa.rats import ConfigurationError, TrustAnchor  # noqa: PLC0415
-    from eaa.verifier import INTEL_ROOT  # noqa: PLC0415
+    from eaa.tee.registry import vendor_roots  # noqa: PLC0415
 
     if root is None:
-        return (INTEL_ROOT,)
+        return vendor_roots()
     try:
         load = (
             x509.load_pem_x509_certificate
@@ -68,7 +68,8 @@ def _anchors(root: bytes | None) -> tuple[TrustAnchor, ...]:
         raise ConfigurationError(
             "the file given with --root is no certificate", hint="Give one X.509 certificate in PEM or DER."
         ) from error
-    return (INTEL_ROOT,) if anchor.public_key == INTEL_ROOT.public_key else (INTEL_ROOT, anchor)
+    known = any(anchor.public_key == each.public_key for each in vendor_roots())
+    return vendor_roots() if known else (*vendor_roots(), anchor)
 
 
 def _endorsements(path: Path | None) -> Endorsements:

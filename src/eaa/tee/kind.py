@@ -44,7 +44,8 @@ class TeeKind:
 
     ``parse`` reads its evidence as the hardware or its library returns it, ``from_kbs`` the JSON that CoCo's attesters send; both raise
     only :class:`~eaa.rats.EvidenceError`. ``verifier`` makes the verifier for a set of trust anchors and acceptance policies; kinds
-    that share a verifier name the same function. ``registers`` are what reference values can speak of, name → title, and
+    that share a verifier name the same function. ``roots`` are the chip maker's own roots, trusted unless somebody says otherwise.
+    ``registers`` are what reference values can speak of, name → title, and
     ``required`` says which of them must have one, given the names that have; those in ``minimums`` are numbers to reach.
     """
 
@@ -57,6 +58,7 @@ class TeeKind:
     register_source: str
     required: Callable[[Container[str]], frozenset[str]]
     minimums: frozenset[str] = field(default_factory=frozenset)
+    roots: tuple[TrustAnchor, ...] = ()
 
 
 def policy_of(kind: type[_Policy], policies: Sequence[object]) -> _Policy:

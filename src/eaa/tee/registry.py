@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Final
 from eaa.rats import EvidenceError
 from eaa.tee.kind import TeeKind
 from eaa.tee.sgx.kind import KIND as SGX
+from eaa.tee.snp.kind import KIND as SNP
 from eaa.tee.tdx.kind import KIND as TDX
+from eaa.tee.tpm.kind import KIND as TPM
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from eaa.rats import Evidence
+    from eaa.rats import Evidence, TrustAnchor
 
-__all__ = ["OURS", "kind_of", "kinds", "parse_evidence"]
+__all__ = ["OURS", "kind_of", "kinds", "parse_evidence", "vendor_roots"]
 
-OURS: Final[dict[str, TeeKind]] = {kind.name: kind for kind in (SGX, TDX)}
+OURS: Final[dict[str, TeeKind]] = {kind.name: kind for kind in (SGX, TDX, SNP, TPM)}
 
 
 @cache
@@ -42,6 +44,11 @@ def kind_of(tee: str) -> TeeKind:
             hint=f"Known are: {', '.join(sorted(kinds()))}.",
         )
     return kind
+
+
+def vendor_roots() -> tuple[TrustAnchor, ...]:
+    """Return the roots of every chip maker, each once."""
+    return tuple(dict.fromkeys(root for kind in kinds().values() for root in kind.roots))
 
 
 def parse_evidence(data: bytes, *, tee: str) -> Evidence:

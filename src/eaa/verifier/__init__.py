@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Verify, appraise, decide, and say why."""
 
-from eaa.verifier.verifier import INTEL_ROOT, Verifier
+from eaa.tee.dcap.roots import INTEL_ROOT
+from eaa.verifier.verifier import Verifier
 
 __all__ = ["INTEL_ROOT", "Verifier"]

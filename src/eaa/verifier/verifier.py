@@ -3,41 +3,20 @@
 
 from __future__ import annotations
 
-from base64 import b64decode
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from cryptography.x509 import load_der_x509_certificate
-
-from eaa.rats import InputError, TrustAnchor
+from eaa.rats import InputError
 from eaa.tee.kind import REPORT_DATA_SIZE
-from eaa.tee.registry import kind_of, kinds
+from eaa.tee.registry import kind_of, kinds, vendor_roots
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from eaa.rats import Appraisal, Endorsements, Evidence
+    from eaa.rats import Appraisal, Endorsements, Evidence, TrustAnchor
 
-__all__ = ["INTEL_ROOT", "Verifier"]
-
-INTEL_ROOT: Final = TrustAnchor.from_certificate(
-    load_der_x509_certificate(
-        b64decode(
-            "MIICjzCCAjSgAwIBAgIUImUM1lqdNInzg7SVUr9QGzknBqwwCgYIKoZIzj0EAwIwaDEaMBgGA1UEAwwRSW50ZWwgU0dYIFJvb3Qg"
-            "Q0ExGjAYBgNVBAoMEUludGVsIENvcnBvcmF0aW9uMRQwEgYDVQQHDAtTYW50YSBDbGFyYTELMAkGA1UECAwCQ0ExCzAJBgNVBAYT"
-            "AlVTMB4XDTE4MDUyMTEwNDUxMFoXDTQ5MTIzMTIzNTk1OVowaDEaMBgGA1UEAwwRSW50ZWwgU0dYIFJvb3QgQ0ExGjAYBgNVBAoM"
-            "EUludGVsIENvcnBvcmF0aW9uMRQwEgYDVQQHDAtTYW50YSBDbGFyYTELMAkGA1UECAwCQ0ExCzAJBgNVBAYTAlVTMFkwEwYHKoZI"
-            "zj0CAQYIKoZIzj0DAQcDQgAEC6nEwMDIYZOj/iPWsCzaEKi71OiOSLRFhWGjbnBVJfVnkY4u3IjkDYYL0MxO4mqsyYjlBalTVYxF"
-            "P2sJBK5zlKOBuzCBuDAfBgNVHSMEGDAWgBQiZQzWWp00ifODtJVSv1AbOScGrDBSBgNVHR8ESzBJMEegRaBDhkFodHRwczovL2Nl"
-            "cnRpZmljYXRlcy50cnVzdGVkc2VydmljZXMuaW50ZWwuY29tL0ludGVsU0dYUm9vdENBLmRlcjAdBgNVHQ4EFgQUImUM1lqdNInz"
-            "g7SVUr9QGzknBqwwDgYDVR0PAQH/BAQDAgEGMBIGA1UdEwEB/wQIMAYBAf8CAQEwCgYIKoZIzj0EAwIDSQAwRgIhAOW/5QkR+S9C"
-            "iSDcNoowLuPRLsWGf/Yi7GSX94BgwTwgAiEA4J0lrHoMs+Xo5o/sX6O9QWxHRAvZUGOdRQ7cvqRXaqI="
-        )
-    ),
-    simulated=False,
-)
-"""Intel's root: its key is pinned, in every issue of the certificate. Source: IntelSGXRootCA.der at Intel PCS."""
+__all__ = ["Verifier"]
 
 
 class Verifier:
@@ -48,8 +27,8 @@ class Verifier:
     (:class:`~eaa.tee.dcap.policy.AcceptancePolicy` for SGX and TDX); a missing one accepts the least.
     """
 
-    def __init__(self, anchors: Iterable[TrustAnchor] = (INTEL_ROOT,), *policies: object) -> None:
-        trusted = tuple(anchors)
+    def __init__(self, anchors: Iterable[TrustAnchor] | None = None, *policies: object) -> None:
+        trusted = vendor_roots() if anchors is None else tuple(anchors)
         makers = {kind.verifier for kind in kinds().values()}
         verifiers = {make: make(trusted, policies) for make in makers}
         self._verifiers = {kind.name: verifiers[kind.verifier] for kind in kinds().values()}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from eaa.tee.dcap.claims import header_claims, platform_claims
 from eaa.tee.dcap.evidence import quote_bytes
+from eaa.tee.dcap.roots import INTEL_ROOT
 from eaa.tee.dcap.verify import dcap_verifier
 from eaa.tee.kind import TeeClaims, TeeKind
 from eaa.tee.sgx.evidence import SgxQuote, parse_sgx_quote
@@ -88,5 +89,6 @@ KIND: Final = TeeKind(
     },
     register_source="Intel SDM volume 3D, enclave identity; RFC 9334 section 8.3",
     required=_required,
+    roots=(INTEL_ROOT,),
     minimums=frozenset({"isv_svn"}),
 )
