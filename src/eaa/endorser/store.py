@@ -24,7 +24,7 @@ from eaa.endorser.schema import STEPS
 from eaa.rats import ConfigurationError, Endorsement, Endorsements, UnavailableError
 from eaa.storage.connections import open_connections
 from eaa.storage.migrate import migrate
-from eaa.verifier.verifier import INTEL_ROOT
+from eaa.tee.dcap.roots import INTEL_ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
