@@ -48,7 +48,7 @@ def serving(folder: Path, *options: str) -> Iterator[str]:
         "vendor",
         "serve",
         "--vendor",
-        folder / "vendor",
+        str(folder / "vendor"),
         "--listen",
         "127.0.0.1:0",
         *options,
