@@ -30,6 +30,8 @@ SUBCOMMANDS: Final = {
     "verify": Subcommand("eaa.cli.verify:verify", "Verify evidence against collateral and a time."),
     "explain": Subcommand("eaa.cli.verify:explain", "Show what evidence says, and which checks read it."),
     "vectors": Subcommand("eaa.cli.vectors:vectors", "Run recorded evidence and compare the outcomes."),
+    "eventlog": Subcommand("eaa.cli.eventlog:eventlog", "Show and replay what a boot measured."),
+    "diff": Subcommand("eaa.cli.diff:diff", "Tell what two boots, quotes or verdicts have differently."),
     "sim": Subcommand("eaa.cli.sim:sim", "Mint evidence with a chip maker in software."),
     "key": Subcommand("eaa.cli.key:key", "Create and list key-encryption keys."),
     "resource": Subcommand("eaa.cli.resource:resource", "Store the secrets that are released."),
