@@ -5,7 +5,7 @@ PY := .venv/bin/python
 SECONDS_PER_TARGET ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types contracts fuzz bench lock proto format clean
+.PHONY: help setup demo test check lint types contracts attacks fuzz bench lock proto format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ types: setup ## mypy --strict
 
 contracts: setup ## the layers: which package may import which
 	.venv/bin/lint-imports --no-logo
+
+attacks: setup ## mount every attack of the table, print how each went, write docs/attacks.md
+	@$(PY) scripts/attacks.py
 
 fuzz: setup ## coverage-guided fuzzing of every parser, SECONDS_PER_TARGET each (30)
 	$(PY) scripts/fuzz.py --seconds $(SECONDS_PER_TARGET)

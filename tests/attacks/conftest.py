@@ -161,7 +161,8 @@ class Desk:
 
     SECRET, PATH, AT = SECRET, PATH, AT
 
-    def __init__(self, services: Services, credential: Credential) -> None:
+    def __init__(self, services: Services, credential: Credential, folder: Path) -> None:
+        self.folder = folder
         self.now = AT
         self.case: Case | None = None
         self.credential = credential
@@ -170,13 +171,17 @@ class Desk:
         self.client = self.replica()
 
     def replica(self, **changes: Any) -> httpx2.AsyncClient:
-        """A client of one more process on the same database."""
+        """A client of one more application that knows nothing of the first."""
         app = create_app(replace(self.services, **changes))
         return httpx2.AsyncClient(
             transport=httpx2.ASGITransport(app=app),
             base_url="https://kbs.test",
             event_hooks={"response": [self._hear]},
         )
+
+    async def another_database(self) -> Database:
+        """The same database, as another process has it open."""
+        return await _open(self.folder)
 
     async def _hear(self, response: httpx2.Response) -> None:
         await response.aread()
@@ -248,6 +253,8 @@ class Desk:
 
 class Attack:
     """One row of the table while its test runs."""
+
+    spellings = staticmethod(spellings)
 
     def __init__(self, row: str, checks: tuple[str, ...], desk: Desk) -> None:
         self.row = row
@@ -414,7 +421,7 @@ async def desk(first_start: Path, tmp_path: Path, policy_engine: PolicyEngine) -
         administrators=ensure_administrator(folder / "admin.json", folder / "admin.pub.json"),
         metrics=Metrics(),
     )
-    made = Desk(services, Credential.load(folder / "admin.json"))
+    made = Desk(services, Credential.load(folder / "admin.json"), folder)
     try:
         async with made.client:
             yield made

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from eaa.rats import Endorsement, Endorsements
+from eaa.rats import Endorsement, Endorsements, Result
 from eaa.simulator.traits import svns
 from eaa.tee.dcap.policy import ACCEPTABLE_STATUSES, AcceptancePolicy
 from eaa.tee.dcap.quote import CertificationData, pack_envelope
@@ -367,4 +367,33 @@ async def test_a12_roots_are_pinned(attack: Attack, dcap: Dcap) -> None:
             await attack.rejected(dcap.case(tee, altered=recertified(chain, tee)), "dcap.pck.chain")
         # The same key in an earlier certificate of the chip maker is the same root.
         await attack.twin(dcap.case(tee, "old-root-issue"))
+        await attack.twin(dcap.case(tee))
+
+
+@pytest.mark.attack(
+    "B13",
+    title="The vendor changes what its fields mean: advisories beside UpToDate lock good platforms out, their absence lets bad ones in",
+    instance="near/mpc #3281 (Intel's notice of 2026-05-14)",
+    checks=("dcap.tcb.status",),
+)
+async def test_b13_status_and_advisories_are_two_things(attack: Attack, dcap: Dcap) -> None:
+    """The status alone gates; advisories are shown to the owner, whatever the status is."""
+
+    def with_advisories(info: dict[str, Any]) -> None:
+        info["tcbLevels"][0]["advisoryIDs"] = ["INTEL-SA-09999"]
+
+    def without_advisories(info: dict[str, Any]) -> None:
+        for level in info["tcbLevels"]:
+            level.pop("advisoryIDs", None)
+
+    for tee in TEES:
+        silent = dcap.case(tee, "stale-tcb", endorsed=dcap.restating("tcb_info", without_advisories))
+        assert silent.appraised().unverified.advisory_ids == ()
+        await attack.rejected(silent, "dcap.tcb.status")
+        noted = dcap.case(tee, endorsed=dcap.restating("tcb_info", with_advisories))
+        claims = noted.appraised().accept()
+        assert (claims.tcb_status, claims.advisory_ids) == ("UpToDate", ("INTEL-SA-09999",))
+        shown = {check.id: check.result for check in noted.appraised().checks}
+        assert shown["dcap.tcb.advisories"] is Result.WARN
+        await attack.twin(noted)
         await attack.twin(dcap.case(tee))
