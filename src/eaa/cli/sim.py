@@ -19,8 +19,6 @@ from eaa.rats import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from eaa.simulator import Minted
-
 __all__ = ["sim"]
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
@@ -66,8 +64,14 @@ _SGX_EXAMPLES = _examples(
     "eaa sim sgx --report-data 00ff --out ./case",
     "eaa sim sgx --report-data 00ff --out ./case --ca processor --fault revoked-pck",
 )
+_SNP_EXAMPLES = _examples(
+    "eaa sim snp --report-data 00ff --out ./case",
+    "eaa sim snp --report-data 00ff --out ./case --product turin --fault below-minimum",
+    "eaa sim snp --report-data 00ff --out ./case --product milan --vlek --report-version 3 --json",
+)
 _FAULTS_EXAMPLES = _examples(
     "eaa sim faults",
+    "eaa sim faults --tee snp",
     "eaa sim faults --json",
 )
 _MEASURE_EXAMPLES = _examples(
@@ -163,10 +167,79 @@ def sgx(mr_enclave: bytes | None, mr_signer: bytes | None, ca: str, *, as_json: 
     _mint("sgx", registers, ca=ca, as_json=as_json, **options)
 
 
+@sim.command(epilog=_SNP_EXAMPLES)
+@_mint_options
+@click.option(
+    "--product",
+    type=click.Choice(["milan", "genoa", "turin"]),
+    default="genoa",
+    show_default=True,
+    help="Product line of the chip.",
+)
+@click.option("--vlek", is_flag=True, help="Sign with a cloud's VLEK instead of the chip's VCEK.")
+@click.option(
+    "--report-version", type=click.IntRange(2, 5), default=5, show_default=True, help="Version of the report."
+)
+@click.option("--measurement", type=_REGISTER, help="Launch measurement, 48 bytes, instead of the image's.")
+@click.option("--host-data", type=_MEASUREMENT, help="HOST_DATA, 32 bytes; by default zero.")
+def snp(
+    measurement: bytes | None,
+    host_data: bytes | None,
+    *,
+    product: str,
+    vlek: bool,
+    report_version: int,
+    out: Path,
+    vendor: Path | None,
+    at: datetime,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Mint an SEV-SNP attestation report with the collateral that verifies it.
+
+    Writes report.bin, evidence.json (as CoCo's attester sends it), endorsements.json, root_ca.der and expected.json. The first time
+    with a chip maker takes some seconds, for keys of 4096 bits.
+    """
+    from eaa.simulator.amd import AmdChipMaker  # noqa: PLC0415 - --help does not need it
+    from eaa.simulator.snp_mint import mint_snp  # noqa: PLC0415
+    from eaa.tee.snp.collateral_files import endorsements_to_snp_json  # noqa: PLC0415
+    from eaa.tee.snp.product import Product  # noqa: PLC0415
+
+    at = at.replace(microsecond=0)
+    maker = AmdChipMaker.load(vendor) if vendor else AmdChipMaker.load_or_create(out / "vendor", at)
+    registers = {"measurement": measurement, "host_data": host_data}
+    given = {name: options[name] for name in ("image", "machine") if options[name] is not None}
+    minted = mint_snp(
+        maker,
+        options["report_data"],
+        at=at,
+        product=Product(product.title()),
+        signer="VLEK" if vlek else "VCEK",
+        faults=options["faults"],
+        registers={name: value for name, value in registers.items() if value is not None},
+        version=report_version,
+        **given,
+    )
+    contents = {
+        "report": ("report.bin", minted.report),
+        "evidence": ("evidence.json", _json_text(minted.evidence_json())),
+        "endorsements": ("endorsements.json", _json_text(endorsements_to_snp_json(minted.endorsements))),
+        "root_ca": ("root_ca.der", minted.root_der),
+        "expected": ("expected.json", _json_text(minted.expected)),
+    }
+    _report(_write(out, contents), minted.expected, "snp", options["report_data"], as_json=as_json)
+
+
 @sim.command(epilog=_FAULTS_EXAMPLES)
+@click.option(
+    "--tee", type=click.Choice(["snp"]), help="The faults of SEV-SNP, instead of those of SGX and TDX."
+)
 @json_option
-def faults(*, as_json: bool) -> None:
+def faults(tee: str | None, *, as_json: bool) -> None:
     """List the faults: what each does, and which checks must notice."""
+    if tee == "snp":
+        _snp_faults(as_json=as_json)
+        return
     from eaa.simulator import FAULTS  # noqa: PLC0415 - --help does not need it
 
     rows = [
@@ -188,6 +261,29 @@ def faults(*, as_json: bool) -> None:
         names = dict.fromkeys(check for tee in fault.tees for check in fault.checks_of(tee))
         row["checks"] = list(names) or ["none: it must be accepted"]
         row["what_is_wrong"] = fault.summary
+    print_table(rows, ("name", "what_is_wrong", "checks"), empty="")
+
+
+def _snp_faults(*, as_json: bool) -> None:
+    from eaa.simulator.snp_faults import SNP_FAULTS  # noqa: PLC0415 - --help does not need it
+
+    rows = [
+        {
+            "name": fault.name,
+            "summary": fault.summary,
+            "where": "evidence" if fault.in_evidence else "collateral",
+            "valid": fault.valid,
+            "failed_checks": list(fault.checks),
+            "warned_checks": list(fault.warnings),
+        }
+        for fault in SNP_FAULTS.values()
+    ]
+    if as_json:
+        echo_json(rows)
+        return
+    for row, fault in zip(rows, SNP_FAULTS.values(), strict=True):
+        row["what_is_wrong"] = fault.summary
+        row["checks"] = list(fault.checks) or ["none: it must be accepted"]
     print_table(rows, ("name", "what_is_wrong", "checks"), empty="")
 
 
@@ -241,7 +337,7 @@ def _mint(
     ca: str = "platform",
     version: int | None = None,
 ) -> None:
-    from eaa.simulator import ChipMaker, mint  # noqa: PLC0415 - --help does not need it
+    from eaa.simulator import ChipMaker, mint, to_common_form  # noqa: PLC0415 - --help does not need it
 
     at = at.replace(microsecond=0)
     maker = ChipMaker.load(vendor) if vendor else ChipMaker.load_or_create(out / "vendor", at)
@@ -253,33 +349,40 @@ def _mint(
     minted = mint(
         maker, tee, report_data, at=at, faults=faults, ca=ca, registers=registers, version=version, **given
     )
-    files = _write(out, minted)
-    expected = minted.expected
+    contents = {
+        "quote": ("quote.bin", minted.quote),
+        "collateral": ("collateral.json", _json_text(to_common_form(minted.endorsements))),
+        "root_ca": ("root_ca.der", minted.root_der),
+        "expected": ("expected.json", _json_text(minted.expected)),
+    }
+    _report(_write(out, contents), minted.expected, tee, report_data, as_json=as_json)
+
+
+def _report(
+    files: Mapping[str, str], expected: Mapping[str, Any], tee: str, report_data: bytes, *, as_json: bool
+) -> None:
+    """Say what was written, what a verifier must find, and how to make one look."""
     if as_json:
         echo_json({"files": files, "expected": expected})
         return
     for name, path in files.items():
         click.echo(f"{name:14} {path}")
     outcome = "accepted" if expected["accepted"] else f"refused by {', '.join(expected['failed_checks'])}"
-    click.echo(f"expected: {outcome}; TCB status {expected['tcb_status'] or 'unknown'}")
-    verify = ("eaa", "verify", files["quote"], "--tee", tee, "--endorsements", files["collateral"])
+    status = f"; TCB status {expected['tcb_status'] or 'unknown'}" if "tcb_status" in expected else ""
+    click.echo(f"expected: {outcome}{status}")
+    evidence = files.get("quote") or files["report"]
+    endorsements = files.get("collateral") or files["endorsements"]
+    verify = ("eaa", "verify", evidence, "--tee", tee, "--endorsements", endorsements)
     bound = ("--root", files["root_ca"], "--at", expected["at"], "--report-data", report_data.hex())
     click.echo(f"try: {shlex.join((*verify, *bound))}")
 
 
-def _write(out: Path, minted: Minted) -> dict[str, str]:
-    """Write the four files and return their paths by what they are."""
-    from eaa.simulator import to_common_form  # noqa: PLC0415
+def _json_text(value: object) -> bytes:
+    return json.dumps(value, indent=2).encode() + b"\n"
 
-    def text(value: object) -> bytes:
-        return json.dumps(value, indent=2).encode() + b"\n"
 
-    contents = {
-        "quote": ("quote.bin", minted.quote),
-        "collateral": ("collateral.json", text(to_common_form(minted.endorsements))),
-        "root_ca": ("root_ca.der", minted.root_der),
-        "expected": ("expected.json", text(minted.expected)),
-    }
+def _write(out: Path, contents: Mapping[str, tuple[str, bytes]]) -> dict[str, str]:
+    """Write files, given as what they are → name and content, and return their paths."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, content in contents.values():
