@@ -112,12 +112,17 @@ class Kit:
         faults: tuple[str, ...] = (),
         image: str = DEFAULT_IMAGE,
         bind_to: bytes | None = None,
+        registers: dict[str, bytes] | None = None,
+        init_data: Any = None,
     ) -> dict[str, Any]:
         """Return a guest's answer to a challenge."""
         bound = report_data(nonce, key.public) if bind_to is None else bind_to
-        minted = mint(self.collateral.maker, tee, bound, at=self.clock(), faults=faults, image=image)
+        at = self.clock()
+        minted = mint(
+            self.collateral.maker, tee, bound, at=at, faults=faults, image=image, registers=registers
+        )
         return {
-            "init-data": None,
+            "init-data": init_data,
             "runtime-data": {"nonce": nonce, "tee-pubkey": key.public.jwk},
             "tee-evidence": {
                 "primary_evidence": {"cc_eventlog": None, "quote": b64encode(minted.quote).decode()},

@@ -25,6 +25,7 @@ from eaa.kbs import (
     PROTOCOL_VERSION,
     Attestation,
     Challenge,
+    InitData,
     JweResponse,
     Request,
     RuntimeData,
@@ -68,7 +69,7 @@ class Passport:
 class KbsClient:
     """A guest that can prove itself to one key broker. Use it as an async context; it is safe to share between tasks.
 
-    ``clock`` gives seconds since the epoch.
+    ``init_data`` is the text that the guest was launched with, sent with each evidence; ``clock`` gives seconds since the epoch.
 
     :raises ConfigurationError: on a URL or CA file that cannot be used.
     """
@@ -79,10 +80,12 @@ class KbsClient:
         attester: Attester,
         *,
         ca_file: Path | None = None,
+        init_data: str | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._transport = Transport(url, ca_file)
         self._attester = attester
+        self._init_data = None if init_data is None else InitData(format="toml", body=init_data)
         self._clock = clock
         self._session: Passport | None = None
         self._handshaking = asyncio.Lock()
@@ -173,6 +176,7 @@ class KbsClient:
         key = TeeKeyPair.generate()
         bound = report_data(challenge.nonce, key.public, algorithm=_selected_hash(challenge))
         attestation = Attestation(
+            init_data=self._init_data,
             runtime_data=RuntimeData(nonce=challenge.nonce, tee_pubkey=key.public),
             tee_evidence=TeeEvidence(primary_evidence=await self._attester.collect(bound)),
         )

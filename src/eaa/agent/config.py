@@ -83,6 +83,8 @@ class AgentConfig(BaseSettings):
     """The name of the driver that asks this machine's hardware."""
     attester_settings: dict[str, Any] = Field(default_factory=dict)
     """The driver's own settings, a table."""
+    init_data_file: Path | None = None
+    """The init-data that the host launched this guest with, a TOML file, sent beside the evidence that carries its digest."""
     grpc_listen: Annotated[Address, BeforeValidator(_address)] = Address("127.0.0.1", 50000)
     """Key provider and resources over gRPC: a loopback address or a Unix socket."""
     rest_listen: Annotated[Address, BeforeValidator(_address), AfterValidator(_tcp)] = Address(

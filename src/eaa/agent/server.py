@@ -22,7 +22,8 @@ from eaa.agent.client import KbsClient
 from eaa.agent.config import Address, AgentConfig, load_config
 from eaa.agent.grpc_server import start_grpc
 from eaa.agent.rest import build_rest
-from eaa.rats import ConfigurationError
+from eaa.kbs import MAX_INIT_DATA, parse_init_data
+from eaa.rats import ConfigurationError, ProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -55,7 +56,8 @@ async def serve(config: AgentConfig, ready: Callable[[dict[str, Any]], None]) ->
     :raises ConfigurationError: when a driver, certificate or address cannot be used.
     """
     attester = load_attester(config.attester, config.attester_settings)
-    async with KbsClient(config.kbs_url, attester, ca_file=config.kbs_ca_file) as kbs:
+    init_data = _init_data(config.init_data_file)
+    async with KbsClient(config.kbs_url, attester, ca_file=config.kbs_ca_file, init_data=init_data) as kbs:
         app = build_rest(kbs, attester, feature=config.rest_feature)
         with _listening(config.rest_listen) as listener, _stop_signals() as stop:
             grpc_server, grpc_address = await start_grpc(kbs, config.grpc_listen)
@@ -72,6 +74,27 @@ async def serve(config: AgentConfig, ready: Callable[[dict[str, Any]], None]) ->
             finally:
                 await grpc_server.stop(_GRACE)
                 _log.info("stopped")
+
+
+def _init_data(path: Path | None) -> str | None:
+    """Return the init-data of this guest, read once: it does not change while the guest runs.
+
+    :raises ConfigurationError: when it cannot be read, or is none.
+    """
+    if path is None:
+        return None
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_INIT_DATA + 1).decode()
+        parse_init_data("toml", text)
+    except OSError as error:
+        raise ConfigurationError(f"cannot read the init-data {path}: {error.strerror}") from error
+    except (UnicodeDecodeError, ProtocolError) as error:
+        raise ConfigurationError(
+            f"{path} is no init-data: {error}",
+            hint="Set init_data_file to the text that this guest was launched with.",
+        ) from error
+    return text
 
 
 async def _serve_http(

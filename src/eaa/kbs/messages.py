@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
 from eaa._json import parse_json
+from eaa.kbs.init_data import MAX_INIT_DATA
 from eaa.kbs.tee_key import TeePubKey
 from eaa.rats import ProtocolError
 
@@ -57,7 +58,6 @@ MAX_RESPONSE: Final = 4 << 20
 
 _MAX_NAME: Final = 64
 _MAX_NONCE: Final = 4096
-_MAX_INIT_DATA: Final = 1 << 20
 
 
 class _Message(BaseModel):
@@ -122,7 +122,7 @@ class InitData(_Message):
     """The configuration that the guest was launched with, whose digest the hardware carries."""
 
     format: str = Field(max_length=_MAX_NAME)
-    body: str = Field(max_length=_MAX_INIT_DATA)
+    body: str = Field(max_length=MAX_INIT_DATA, repr=False)
 
 
 class RuntimeData(_KebabMessage):

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from eaa.rats import ConfigurationError
 from eaa.simulator.faults import combine
-from eaa.simulator.measure import DEFAULT_IMAGE
-from eaa.simulator.mint import DEFAULT_MACHINE, REGISTERS, mint_quote, require_applicable
+from eaa.simulator.measure import DEFAULT_IMAGE, init_data_digest
+from eaa.simulator.mint import DEFAULT_MACHINE, LAUNCH_FIELDS, REGISTERS, mint_quote, require_applicable
 from eaa.simulator.vendor import ChipMaker
 
 if TYPE_CHECKING:
@@ -17,8 +18,18 @@ if TYPE_CHECKING:
 
 __all__ = ["SimulatedAttester"]
 
-_ALL_REGISTERS: Final = tuple(name for names in REGISTERS.values() for name in names)
-_KNOWN: Final = ("vendor", "tee", "image", "machine", "faults", "quote_version", *_ALL_REGISTERS)
+_ALL_REGISTERS: Final = (*(name for names in REGISTERS.values() for name in names), *LAUNCH_FIELDS.values())
+_KNOWN: Final = (
+    "vendor",
+    "tee",
+    "image",
+    "machine",
+    "faults",
+    "quote_version",
+    "init_data_file",
+    *_ALL_REGISTERS,
+)
+_LAUNCH_FIELD_SIZES: Final = {"tdx": 48, "sgx": 64}
 
 
 class SimulatedAttester:
@@ -26,7 +37,8 @@ class SimulatedAttester:
 
     Settings: ``vendor`` (required: folder of the chip maker, or Verdictd's data folder), ``tee`` (``tdx``, the default, or ``sgx``),
     ``image`` (words that the guest is made of), registers such as ``mr_td`` in hex (they go before the image), ``machine``
-    (a name), ``faults`` (names, as a list or separated by commas), ``quote_version``.
+    (a name), ``faults`` (names, as a list or separated by commas), ``quote_version``, ``init_data_file`` (what the host launched the
+    guest with: its digest is in the evidence).
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
@@ -59,6 +71,10 @@ class SimulatedAttester:
             )
         self._image = _text(settings, "image", DEFAULT_IMAGE)
         self._registers = {name: _register(settings, name) for name in _ALL_REGISTERS if name in settings}
+        if "init_data_file" in settings:
+            self._registers[LAUNCH_FIELDS[self._tee]] = _launched_with(
+                _text(settings, "init_data_file", ""), _LAUNCH_FIELD_SIZES[self._tee]
+            )
         self._version = _version(settings)
         self._machine = ChipMaker.load(vendor).machine(
             _text(settings, "machine", DEFAULT_MACHINE), faults=faults.names
@@ -104,6 +120,13 @@ def _register(settings: Mapping[str, Any], name: str) -> bytes:
         return bytes.fromhex(_text(settings, name, ""))
     except ValueError as error:
         raise ConfigurationError(f"{name} is not hex") from error
+
+
+def _launched_with(file: str, size: int) -> bytes:
+    try:
+        return init_data_digest(Path(file).read_bytes(), size)
+    except OSError as error:
+        raise ConfigurationError(f"cannot read the init-data {file}: {error.strerror}") from error
 
 
 def _version(settings: Mapping[str, Any]) -> int | None:

@@ -105,6 +105,7 @@ class Machine:
         *,
         mr_enclave: bytes | None = None,
         mr_signer: bytes | None = None,
+        config_id: bytes | None = None,
         isv_prod_id: int = 0,
         isv_svn: int = 0,
         version: int = 3,
@@ -125,7 +126,7 @@ class Machine:
             isv_prod_id=isv_prod_id,
             isv_svn=isv_svn,
             report_data=_padded(report_data, traits),
-        )
+        )._replace(config_id=_register("config_id", config_id, "", 64))
         if version not in {3, 4, 5}:
             raise ConfigurationError(f"SGX quotes have version 3, 4 or 5, not {version}")
         shown = report._replace(mr_enclave=_flipped(report.mr_enclave)) if traits.altered_report else report

@@ -8,13 +8,17 @@ digest over what the TD was built of, an RTMR is replayed from the digests that 
 
 from __future__ import annotations
 
+import hashlib
+import tomllib
 from hashlib import sha256, sha384
 from typing import TYPE_CHECKING, Final
+
+from eaa.rats import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["DEFAULT_IMAGE", "measure", "replay"]
+__all__ = ["DEFAULT_IMAGE", "init_data_digest", "measure", "replay"]
 
 DEFAULT_IMAGE: Final = "eaa simulated guest"
 _SIGNER: Final = b"EAA simulated enclave signer"
@@ -47,3 +51,18 @@ def replay(digests: Iterable[bytes]) -> bytes:
     for digest in digests:
         register = sha384(register + digest).digest()
     return register
+
+
+def init_data_digest(text: bytes, size: int) -> bytes:
+    """Return what a host puts into a launch field of ``size`` bytes for this init-data, a TOML text that names its hash algorithm.
+
+    :raises ConfigurationError: when it does not.
+    """
+    try:
+        digest = hashlib.new(tomllib.loads(text.decode())["algorithm"], text).digest()
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ConfigurationError(
+            "init-data is not TOML with a hash algorithm",
+            hint='It begins with version = "0.1.0" and algorithm = "sha384".',
+        ) from error
+    return digest[:size].ljust(size, b"\0")

@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from eaa.simulator.machine import Machine
     from eaa.simulator.vendor import ChipMaker
 
-__all__ = ["DEFAULT_MACHINE", "REGISTERS", "Minted", "mint", "mint_quote", "require_applicable"]
+__all__ = [
+    "DEFAULT_MACHINE",
+    "LAUNCH_FIELDS",
+    "REGISTERS",
+    "Minted",
+    "mint",
+    "mint_quote",
+    "require_applicable",
+]
 
 DEFAULT_MACHINE: Final = "machine-1"
 REGISTERS: Final = {
@@ -28,6 +36,8 @@ REGISTERS: Final = {
     "sgx": ("mr_enclave", "mr_signer"),
 }
 """The registers that an image determines, by kind of TEE."""
+LAUNCH_FIELDS: Final = {"tdx": "mr_config_id", "sgx": "config_id"}
+"""The field that the host sets at launch and that carries the digest of init-data, by kind of TEE; zero unless it is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +94,7 @@ def mint(
 ) -> Minted:
     """Mint a quote of ``sgx`` or ``tdx`` for up to 64 bytes of report data, with the collateral to verify it ``at`` a time.
 
-    ``registers`` (see :data:`REGISTERS`) go before what ``image`` measures to; ``version`` is that of the quote.
+    ``registers`` (see :data:`REGISTERS` and :data:`LAUNCH_FIELDS`) go before what ``image`` measures to; ``version`` is that of the quote.
 
     :raises ConfigurationError: when this cannot be minted, for instance as a fault does not exist for this TEE.
     """
@@ -117,19 +127,23 @@ def mint_quote(
     :raises ConfigurationError: when a register or the version does not fit.
     """
     given = dict(registers or {})
-    unknown = sorted(set(given) - set(REGISTERS[tee]))
+    known = (*REGISTERS[tee], LAUNCH_FIELDS[tee])
+    unknown = sorted(set(given) - set(known))
     if unknown:
         raise ConfigurationError(
-            f"{tee} has no register {unknown[0]} to set", hint=f"There are: {', '.join(REGISTERS[tee])}."
+            f"{tee} has no register {unknown[0]} to set", hint=f"There are: {', '.join(known)}."
         )
+    launched = given.get(LAUNCH_FIELDS[tee])
     measured = measure(image)
     values = {name: given.get(name, bytes.fromhex(measured[name])) for name in REGISTERS[tee]}
     if tee == "sgx":
         mr_enclave, mr_signer = values.values()
         version = 3 if version is None else version
-        return machine.quote_sgx(report_data, mr_enclave=mr_enclave, mr_signer=mr_signer, version=version)
+        return machine.quote_sgx(
+            report_data, mr_enclave=mr_enclave, mr_signer=mr_signer, config_id=launched, version=version
+        )
     mr_td, *rtmrs = values.values()
-    return machine.quote_tdx(report_data, mr_td=mr_td, rtmrs=rtmrs, version=version)
+    return machine.quote_tdx(report_data, mr_td=mr_td, rtmrs=rtmrs, mr_config_id=launched, version=version)
 
 
 def require_applicable(faults: Combination, tee: str) -> Combination:

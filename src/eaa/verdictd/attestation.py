@@ -4,7 +4,8 @@
 One attestation, in order:
 
 1. the cookie is ours, its challenge has not expired, and the guest answers that very nonce;
-2. the evidence is read (``eaa.tee``) and verified for the report data that nonce and TEE key make (``eaa.verifier``);
+2. the evidence is read (``eaa.tee``) and verified for the report data that nonce and TEE key make (``eaa.verifier``), and for the
+   init-data that the guest says it was launched with;
 3. reference values and the attestation policy are applied;
 4. the nonce is spent and the verdict recorded, in one transaction with the session, which exists only if the evidence is genuine,
    bound and in an acceptable state;
@@ -23,7 +24,7 @@ from hashlib import sha256
 from hmac import compare_digest
 from typing import TYPE_CHECKING, Any, Final
 
-from eaa.kbs import report_data
+from eaa.kbs import parse_init_data, report_data
 from eaa.rats import (
     AccessDenied,
     ConfigurationError,
@@ -35,6 +36,7 @@ from eaa.rats import (
     UnavailableError,
 )
 from eaa.storage import NonceReused, SessionRecord, VerdictRecord
+from eaa.tee.binding import check_init_data
 from eaa.tee.registry import kind_of
 from eaa.verdictd._logging import log
 from eaa.verdictd._refusals import AttestationRefused, guest_view
@@ -43,8 +45,8 @@ from eaa.verifier.appraise import appraise
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from eaa.kbs import Attestation
-    from eaa.rats import Appraisal, Endorsements, Evidence
+    from eaa.kbs import Attestation, InitDocument
+    from eaa.rats import Appraisal, Check, Endorsements, Evidence
     from eaa.verdictd._challenge import Challenge
     from eaa.verdictd.owner_state import OwnerState
     from eaa.verdictd.services import Services
@@ -55,6 +57,8 @@ __all__ = ["Attestations", "Session"]
 POLICY_ID: Final = "default"
 """What tokens name the attestation policy in force, as Trustee's do."""
 _MAX_WARM: Final = 64
+_SHORT_INIT_DATA: Final = 16 * 1024
+"""Characters that are read faster than a thread is asked to."""
 _NOT_ACCEPTED: Final = "the evidence was not accepted"
 
 POLICY_IN_FORCE: Final = Rule(
@@ -106,6 +110,7 @@ class Attestations:
             self._services.metrics.attested(challenge.tee, "refused", [denied.check])
             raise
         expected = report_data(challenge.nonce, message.runtime_data.tee_pubkey)
+        init_data = await _init_data(message)
         try:
             evidence = _evidence(message, challenge.tee)
         except EvidenceError as error:
@@ -113,8 +118,9 @@ class Attestations:
             failed = {"id": error.check, "title": str(error), "remedy": error.hint}
             raise AttestationRefused(_NOT_ACCEPTED, verdict=verdict_id, checks=(failed,)) from None
         appraisal = await self._verified(evidence, expected, at)
+        appraisal = appraisal.with_checks((_check_init_data(appraisal, init_data),))
         runtime_data = {"additional-evidence": "", **message.runtime_data.model_dump(by_alias=True)}
-        verdict = await self._appraised(appraisal, runtime_data, at)
+        verdict = await self._appraised(appraisal, runtime_data, init_data, at)
         try:
             appraisal.accept()
         except EvidenceRejected:
@@ -153,7 +159,13 @@ class Attestations:
                 "the endorsements cannot be read", hint="The server's log says why."
             ) from error
 
-    async def _appraised(self, appraisal: Appraisal, runtime_data: dict[str, Any], at: datetime) -> Verdict:
+    async def _appraised(
+        self,
+        appraisal: Appraisal,
+        runtime_data: dict[str, Any],
+        init_data: _InitData | None,
+        at: datetime,
+    ) -> Verdict:
         owner = await self._owner.current()
         if owner.attestation_policy is None:
             appraisal = appraisal.with_checks((POLICY_IN_FORCE.failed("a policy", "none"),))
@@ -164,6 +176,7 @@ class Attestations:
             policy_id=POLICY_ID,
             reference_values=owner.reference_values(at),
             runtime_data=runtime_data,
+            init_data_claims=init_data.claims if init_data is not None else None,
         )
 
     def _session(
@@ -196,7 +209,11 @@ class Attestations:
             tee=challenge.tee,
             accepted=session is not None,
             evidence_digest=sha256(verdict.appraisal.evidence.raw).digest(),
-            document={**verdict.to_json(), "failed_checks": failing},
+            document={
+                **verdict.to_json(),
+                "failed_checks": failing,
+                "annotated_evidence": dict(verdict.annotated_evidence),  # what dry runs ask policies about
+            },
             request_id=request_id,
         )
         await self._spend(challenge, record, session)
@@ -264,8 +281,38 @@ def _require_answer(challenge: Challenge, message: Attestation, at: datetime) ->
         raise ProtocolError(
             "evidence of additional devices is not supported", hint="Attest the CPU's TEE alone."
         )
-    if message.init_data is not None:
-        raise ProtocolError("init-data is not supported", hint="Attest without init-data.")
+
+
+@dataclass(frozen=True, slots=True)
+class _InitData:
+    """Init-data as the guest sends it; its claims count only if the evidence carries its digest."""
+
+    document: InitDocument
+    claims: dict[str, Any] = field(repr=False)
+
+
+async def _init_data(message: Attestation) -> _InitData | None:
+    """Read the init-data of a message, if it has any.
+
+    :raises ProtocolError: when it is malformed.
+    """
+    sent = message.init_data
+    if sent is None:
+        return None
+
+    def read() -> _InitData:
+        document = parse_init_data(sent.format, sent.body)
+        return _InitData(document, document.claims())
+
+    # A long text takes some hundred milliseconds, during which others are answered.
+    return read() if len(sent.body) < _SHORT_INIT_DATA else await asyncio.to_thread(read)
+
+
+def _check_init_data(appraisal: Appraisal, init_data: _InitData | None) -> Check:
+    if init_data is None:
+        return check_init_data(b"", None)
+    found = kind_of(appraisal.evidence.tee).claims(appraisal).init_data
+    return check_init_data(found, init_data.document.digest_in(len(found)))
 
 
 def _evidence(message: Attestation, tee: str) -> Evidence:

@@ -43,7 +43,8 @@ __all__ = ["EAT_PROFILE", "LIFETIME", "TokenIssuer", "submod_claims"]
 EAT_PROFILE: Final = "tag:github.com,2024:confidential-containers/Trustee"
 """The profile whose members these tokens have; relying parties of Trustee look for it."""
 LIFETIME: Final = timedelta(minutes=5)
-MAX_TOKEN_SIZE: Final = 256 * 1024
+MAX_TOKEN_SIZE: Final = 4 << 20
+"""Bytes; a token repeats what the evidence claims, of which a guest's init-data are the largest part."""
 _MAX_HEADER_SIZE: Final = 4096
 _ALGORITHM: Final = "ES256"
 _CLOCK_SKEW: Final = 30
