@@ -313,7 +313,7 @@ class SoftwareTpm:
         if traits.other_report_data:
             extra_data = sha256(extra_data).digest()
         selection = PcrSelection(Algorithm.SHA256, traits.mask)
-        digest = pcr_digest(traits.hash, [self.pcrs[index] for index in selection.indices]) or b""
+        digest = pcr_digest(traits.hash, b"".join(self.pcrs[index] for index in selection.indices)) or b""
         signer = Algorithm.SHA256.to_bytes(2) + HASHERS[Algorithm.SHA256](self.ak_area.name).digest()
         clock = Clock(100_000, traits.reset_count, 1, traits.safe)
         message = pack_attest(Attest(signer, extra_data, clock, 0x2024_0101_0000_0000, (selection,), digest))

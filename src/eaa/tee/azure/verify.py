@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from eaa.rats import Appraisal, Check, Claims, Result, Stage
 from eaa.tee.azure import rules
+from eaa.tee.azure.policy import AzurePolicy
 from eaa.tee.binding import REPORT_DATA
 from eaa.tee.dcap import rules as dcap
 from eaa.tee.dcap.verify import dcap_verifier
@@ -49,19 +50,25 @@ _SIGNATURES: Final = (snp.SIGNATURE, dcap.SIGNATURE)
 
 
 def azure_verifier(anchors: Sequence[TrustAnchor], policies: Sequence[object]) -> AzureVerifier:
-    """Make the verifier of both kinds; the policies of SNP, DCAP and TPM hold for their parts of the evidence."""
+    """Make the verifier of both kinds; the policies of SNP, DCAP and TPM hold for their parts."""
     return AzureVerifier(
-        snp_verifier(anchors, policies), dcap_verifier(anchors, policies), policy_of(TpmPolicy, policies)
+        snp_verifier(anchors, policies),
+        dcap_verifier(anchors, policies),
+        policy_of(AzurePolicy, policies),
+        policy_of(TpmPolicy, policies),
     )
 
 
 class AzureVerifier:
     """Verifies ``az-snp-vtpm`` and ``az-tdx-vtpm`` evidence. Holds caches only, and is safe to share between threads."""
 
-    def __init__(self, snp: EvidenceVerifier, dcap: EvidenceVerifier, policy: TpmPolicy) -> None:
+    def __init__(
+        self, snp: EvidenceVerifier, dcap: EvidenceVerifier, policy: AzurePolicy, tpm_policy: TpmPolicy
+    ) -> None:
         self._snp = snp
         self._dcap = dcap
         self._policy = policy
+        self._tpm_policy = tpm_policy
 
     def verify(
         self, evidence: AzureEvidence, endorsements: Endorsements, *, at: datetime, report_data: bytes
@@ -79,10 +86,10 @@ class AzureVerifier:
         # (4) The quote.
         key: PublicKey = load_spki(runtime.ak)
         checks += check_quote(quote, key)
-        checks.append(check_clock(quote, strict=self._policy.require_safe_clock))
+        checks.append(check_clock(quote, strict=self._tpm_policy.require_safe_clock))
         checks.append(_secure_boot(runtime.configuration))
         # (5), (6) This challenge.
-        checks.append(_user_data(evidence, report_data))
+        checks.append(_user_data(evidence, report_data, required=self._policy.require_user_data))
         checks.append(check_extra_data(evidence.report_data, report_data, truncated=False))
         return Appraisal(evidence, at, tuple(checks), _claims(evidence, hardware.unverified))
 
@@ -123,9 +130,14 @@ def _secure_boot(configuration: dict[str, Any]) -> Check:
     return (rules.SECURE_BOOT.passed if on else rules.SECURE_BOOT.warned)("on", "on" if on else "off")
 
 
-def _user_data(evidence: AzureEvidence, report_data: bytes) -> Check:
+def _user_data(evidence: AzureEvidence, report_data: bytes, *, required: bool) -> Check:
     if evidence.version < 2:
-        return rules.USER_DATA.not_applicable(f"evidence of version {evidence.version} does not bind it")
+        old = f"evidence of version {evidence.version} does not bind it"
+        return (
+            rules.USER_DATA.failed(report_data.hex(), old)
+            if required
+            else rules.USER_DATA.not_applicable(old)
+        )
     found = evidence.runtime.user_data
     same = bool(found) and hmac.compare_digest(found.ljust(len(report_data), b"\0"), report_data)
     return rules.USER_DATA.holds(same, report_data.hex(), found.hex() or "nothing")

@@ -15,13 +15,14 @@ import json
 from base64 import b64decode, b64encode
 from binascii import a2b_base64
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from eaa._json import parse_json
 from eaa.rats import EvidenceError
 from eaa.tee.tpm.pcr_file import parse_pcr_file
 from eaa.tee.tpm.public import PublicArea, parse_public
-from eaa.tee.tpm.quote import MAX_PCR, TpmQuote, parse_attest, parse_signature
+from eaa.tee.tpm.quote import MAX_PCR, PcrBank, TpmQuote, parse_attest, parse_signature
 from eaa.tee.tpm.wire import Algorithm
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def _from_files(raw: bytes, files: Any) -> TpmEvidence:
             message,
             parse_attest(message),
             parse_signature(_base64(files, "signature")),
-            parse_pcr_file(_base64(files, "pcrs")),
+            {bank: PcrBank(values) for bank, values in parse_pcr_file(_base64(files, "pcrs")).items()},
         ),
         parse_key(_base64(files, "ak")),
     )
@@ -157,7 +158,7 @@ def _base64(document: Mapping[str, Any], name: str) -> bytes:
     raise EvidenceError(f"{name} is not in standard base64", check="evidence.format")
 
 
-def parse_pcr_values(values: Any) -> dict[int, bytes]:
+def parse_pcr_values(values: Any) -> PcrBank:
     """Return the SHA-256 bank of a list of 24 values in hex, or of lists of 32 numbers as early attesters wrote it.
 
     :raises EvidenceError: when it is none.
@@ -166,16 +167,24 @@ def parse_pcr_values(values: Any) -> dict[int, bytes]:
         raise EvidenceError(f"pcrs is a list of {MAX_PCR} values", check="tpm.quote.pcr-selection")
     try:
         if isinstance(values[0], str):
-            bank = [bytes.fromhex(value) for value in values]
-        else:
-            bank = [bytes(_bytes_of(value)) for value in values]
-    except (TypeError, ValueError):
-        bank = []
-    if len(bank) != MAX_PCR or any(len(value) != _PCR_SIZE for value in bank):
+            return _bank_of_hex(tuple(values))
+        return _bank([bytes(_bytes_of(value)) for value in values])
+    except (TypeError, ValueError) as error:
         raise EvidenceError(
             f"each of pcrs has {_PCR_SIZE} bytes in hex or as numbers", check="tpm.quote.pcr-selection"
-        )
-    return dict(enumerate(bank))
+        ) from error
+
+
+@lru_cache(1024)
+def _bank_of_hex(values: tuple[str, ...]) -> PcrBank:
+    """Read PCRs, which are the same in one quote of a machine after the other."""
+    return _bank([bytes.fromhex(value) for value in values])
+
+
+def _bank(values: list[bytes]) -> PcrBank:
+    if any(len(value) != _PCR_SIZE for value in values):
+        raise ValueError("a PCR of another size")
+    return PcrBank(dict(enumerate(values)))
 
 
 def _bytes_of(value: Any) -> list[int]:

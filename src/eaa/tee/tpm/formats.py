@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from eaa._json import parse_json
 from eaa.rats import EvidenceError
 from eaa.tee.tpm.evidence import AttestationKey, TpmEvidence, parse_key
-from eaa.tee.tpm.quote import MAX_PCR, TpmQuote, parse_attest, parse_signature
+from eaa.tee.tpm.quote import MAX_PCR, PcrBank, TpmQuote, parse_attest, parse_signature
 from eaa.tee.tpm.wire import Algorithm, Reader, digest_size
 
 if TYPE_CHECKING:
@@ -63,7 +63,9 @@ def _go_quote(data: bytes) -> TpmQuote:
                 raise EvidenceError("a PCR is not a number and its value", check=_FORMAT)
             values[index] = digest
     _require_sizes(bank, values)
-    return TpmQuote(message, parse_attest(message), parse_signature(fields.get(2, b"")), {bank: values})
+    return TpmQuote(
+        message, parse_attest(message), parse_signature(fields.get(2, b"")), {bank: PcrBank(values)}
+    )
 
 
 def _require_sizes(bank: int, values: dict[int, bytes]) -> None:
@@ -115,7 +117,12 @@ def parse_go_attestation(data: bytes) -> TpmEvidence:
         raise EvidenceError("this is no dump of go-attestation", check=_FORMAT) from error
     for bank, values in pcrs.items():
         _require_sizes(bank, values)
-    quoted = TpmQuote(message, parse_attest(message), parse_signature(signature), pcrs)
+    quoted = TpmQuote(
+        message,
+        parse_attest(message),
+        parse_signature(signature),
+        {bank: PcrBank(values) for bank, values in pcrs.items()},
+    )
     return TpmEvidence(data, quoted, parse_key(public))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from eaa.tee.tpm.wire import HASHERS, Algorithm, Reader, digest_size, sized
@@ -22,6 +23,7 @@ __all__ = [
     "TPM_GENERATED",
     "Attest",
     "Clock",
+    "PcrBank",
     "PcrSelection",
     "Signature",
     "TpmQuote",
@@ -30,6 +32,7 @@ __all__ = [
     "pack_signature",
     "parse_attest",
     "parse_signature",
+    "pcr_digest",
     "register_name",
 ]
 
@@ -44,6 +47,7 @@ MAX_BANKS: Final = 16
 _MAX_SELECT: Final = 4
 _MAX_NAME: Final = 2 + 64
 _MAX_DATA: Final = 2 + 64
+_MAX_DIGEST: Final = 64
 _MAX_RSA: Final = 512
 _MAX_COORDINATE: Final = 66
 
@@ -98,47 +102,57 @@ class Signature(NamedTuple):
     value: bytes
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PcrBank:
+    """The values of one bank, index → value, as a sender states them. A bank is equal to itself only, so that it can be a key."""
+
+    values: Mapping[int, bytes]
+
+
 @dataclass(frozen=True, slots=True)
 class TpmQuote:
     """A quote with what goes with it.
 
-    ``message`` is exactly what was signed; ``pcrs`` is what the sender says of the registers, bank → index → value, of which the
-    signature vouches for the selected ones only.
+    ``message`` is exactly what was signed; ``pcrs`` is what the sender says of the registers, of which the signature vouches for the
+    selected ones only.
     """
 
     message: bytes
     attest: Attest
     signature: Signature
-    pcrs: Mapping[int, Mapping[int, bytes]]
+    pcrs: Mapping[int, PcrBank]
 
     @property
-    def selected(self) -> list[bytes] | None:
-        """The values of the selected PCRs in the order in which the TPM hashes them, None when one is missing."""
-        try:
-            return [
-                self.pcrs[selection.bank][index]
-                for selection in self.attest.selections
-                for index in selection.indices
-            ]
-        except KeyError:
-            return None
+    def selected(self) -> bytes | None:
+        """The values of the selected PCRs one after the other, as the TPM hashes them; None when one is missing."""
+        return self._quoted[0]
 
     @property
-    def measurements(self) -> dict[str, str]:
+    def measurements(self) -> Mapping[str, str]:
         """The selected PCRs under the names of :func:`register_name`; what was not quoted is not there (attack A13)."""
-        found: dict[str, str] = {}
-        for selection in self.attest.selections:
-            values = self.pcrs.get(selection.bank, {})
-            names = _names(selection)
-            found.update(
-                {name: values[index].hex() for index, name in names if index in values},
-            )
-        return found
+        return self._quoted[1]
+
+    @property
+    def _quoted(self) -> tuple[bytes | None, Mapping[str, str]]:
+        return _quoted(self.attest.selections, tuple(self.pcrs.items()))
 
 
 @lru_cache(1024)
-def _names(selection: PcrSelection) -> tuple[tuple[int, str], ...]:
-    return tuple((index, register_name(selection.bank, index)) for index in selection.indices)
+def _quoted(
+    selections: tuple[PcrSelection, ...], banks: tuple[tuple[int, PcrBank], ...]
+) -> tuple[bytes | None, Mapping[str, str]]:
+    stated = dict(banks)
+    values: list[bytes] = []
+    found: dict[str, str] = {}
+    wanted = 0
+    for selection in selections:
+        bank = stated[selection.bank].values if selection.bank in stated else {}
+        wanted += len(selection.indices)
+        for index in selection.indices:
+            if index in bank:
+                values.append(bank[index])
+                found[register_name(selection.bank, index)] = bank[index].hex()
+    return b"".join(values) if len(values) == wanted else None, MappingProxyType(found)
 
 
 def bank_name(algorithm: int) -> str:
@@ -170,10 +184,8 @@ def parse_attest(message: bytes) -> Attest:
     clock, resets, restarts, safe, firmware, count = reader.unpack(_CLOCK)
     if safe > 1:
         raise reader.error(f"clock.safe is {safe}, neither YES nor NO")
-    reader.check = "tpm.quote.pcr-selection"
     selections = _parse_selections(reader, count)
-    reader.check = "tpm.quote.format"
-    digest = reader.sized(64)
+    digest = reader.sized(_MAX_DIGEST)
     reader.finish()
     return Attest(
         signer, extra_data, Clock(clock, resets, restarts, bool(safe)), firmware, selections, digest
@@ -181,19 +193,19 @@ def parse_attest(message: bytes) -> Attest:
 
 
 def _parse_selections(reader: Reader, count: int) -> tuple[PcrSelection, ...]:
+    reader.check = "tpm.quote.pcr-selection"
     if count > MAX_BANKS:
         raise reader.error(f"{count} PCR banks are selected, at most {MAX_BANKS} exist")
     selections: list[PcrSelection] = []
-    seen = set()
     for _ in range(count):
         bank, size = reader.unpack(_SELECTION)
         digest_size(bank, reader.check)
         if size > _MAX_SELECT:
             raise reader.error(f"a PCR selection of {size} bytes, at most {_MAX_SELECT} are possible")
-        if bank in seen:
+        if any(bank == each.bank for each in selections):
             raise reader.error(f"the {bank_name(bank)} bank is selected twice")
-        seen.add(bank)
         selections.append(PcrSelection(bank, int.from_bytes(reader.take(size), "little")))
+    reader.check = "tpm.quote.format"
     return tuple(selections)
 
 
@@ -217,12 +229,12 @@ def parse_signature(data: bytes) -> Signature:
     return Signature(scheme, hashing, value)
 
 
-def pcr_digest(hashing: int, values: list[bytes]) -> bytes | None:
-    """Return the digest of PCR values as a key with this hash quotes them (Part 3, TPM2_Quote), None for an unknown hash."""
+def pcr_digest(hashing: int, values: bytes) -> bytes | None:
+    """Return the digest of joined PCR values as a key with this hash quotes them (Part 3, TPM2_Quote), None for an unknown hash."""
     hasher = HASHERS.get(hashing)
     if hasher is None:
         return None
-    digest: bytes = hasher(b"".join(values)).digest()
+    digest: bytes = hasher(values).digest()
     return digest
 
 

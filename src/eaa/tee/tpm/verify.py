@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from eaa.tee.tpm.anchor import Standing
     from eaa.tee.tpm.evidence import TpmEvidence
     from eaa.tee.tpm.public import PublicKey
-    from eaa.tee.tpm.quote import TpmQuote
+    from eaa.tee.tpm.quote import PcrSelection, TpmQuote
 
 __all__ = ["TpmVerifier", "check_clock", "check_extra_data", "check_quote", "quote_facts", "tpm_verifier"]
 
@@ -97,12 +97,10 @@ def check_quote(quote: TpmQuote, key: PublicKey | None) -> list[Check]:
         signed = rules.SIGNATURE.not_made("signed by the attestation key", "the key cannot be read")
     else:
         signed = _SIGNED if verifies(key, signature, quote.message) else _UNSIGNED
-    weak = {signature.hash, *(selection.bank for selection in attest.selections)} & _WEAK
-    names = ", ".join([bank_name(signature.hash), *(bank_name(each.bank) for each in attest.selections)])
-    checks = [_COMPOSED, signed, rules.HASH.holds(not weak, "no SHA-1 in signature and banks", names)]
+    hashed, selected, empty = _scope(signature.hash, attest.selections)
+    checks = [_COMPOSED, signed, hashed]
     values = quote.selected
-    selected = _selected(quote)
-    if not any(selection.mask for selection in attest.selections):
+    if empty:
         checks.append(rules.PCR_SELECTION.failed("at least one PCR", "none"))
     elif values is None:
         checks.append(rules.PCR_SELECTION.not_made("a value for each quoted PCR", f"quoted are {selected}"))
@@ -117,14 +115,18 @@ def check_quote(quote: TpmQuote, key: PublicKey | None) -> list[Check]:
     return checks
 
 
-@lru_cache(256)
-def _describe(bank: int, indices: tuple[int, ...]) -> str:
-    return f"{bank_name(bank)}:{','.join(map(str, indices))}"
-
-
-def _selected(quote: TpmQuote) -> str:
-    """Return the selection as tpm2-tools writes it: ``sha256:0,1,2``."""
-    return "+".join(_describe(each.bank, each.indices) for each in quote.attest.selections)
+@lru_cache(1024)
+def _scope(hashing: int, selections: tuple[PcrSelection, ...]) -> tuple[Check, str, bool]:
+    """Judge the hashes, and return the selection as tpm2-tools writes it, ``sha256:0,1,2``, and whether it is empty."""
+    banks = [bank_name(each.bank) for each in selections]
+    weak = {hashing, *(each.bank for each in selections)} & _WEAK
+    check = rules.HASH.holds(
+        not weak, "no SHA-1", f"signature {bank_name(hashing)}, banks {', '.join(banks)}"
+    )
+    parts = (
+        f"{name}:{','.join(map(str, each.indices))}" for name, each in zip(banks, selections, strict=True)
+    )
+    return check, "+".join(parts), not any(each.mask for each in selections)
 
 
 def check_clock(quote: TpmQuote, *, strict: bool) -> Check:

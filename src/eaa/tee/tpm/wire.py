@@ -101,9 +101,7 @@ class Reader:
 
     def u16(self) -> int:
         """Read 16 bits."""
-        (value,) = self.unpack(_U16)
-        number: int = value
-        return number
+        return int.from_bytes(self.take(2), "big")
 
     def take(self, size: int) -> bytes:
         """Read ``size`` bytes."""
@@ -114,10 +112,14 @@ class Reader:
 
     def sized(self, limit: int) -> bytes:
         """Read a TPM2B of at most ``limit`` bytes."""
-        size = self.u16()
+        start = self.at + 2
+        size = int.from_bytes(self.data[self.at : start], "big")
+        self.at = start + size
+        if self.at > len(self.data):
+            raise self._truncated()
         if size > limit:
             raise self.error(f"a field of {size} bytes, at most {limit} are possible")
-        return self.take(size)
+        return self.data[start : self.at]
 
     def finish(self) -> None:
         """Require that nothing is left."""
