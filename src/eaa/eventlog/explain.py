@@ -122,11 +122,11 @@ def _config_flags(data: bytes) -> str:
     if name in _TD_SHIM and len(data) > 20:
         return _TD_SHIM[name] + (text_of(data[20:]) if name == "td_payload_info" else "")
     text = text_of(data)
-    return (
-        "an ACPI table from the host"
-        if text == "ACPI DATA"
-        else f"platform configuration: {text or hex_of(data)}"
-    )
+    if text == _ACPI:
+        return "an ACPI table from the host"
+    if text.startswith("etc/"):
+        return f"configuration from the host (fw_cfg): {text}"
+    return f"platform configuration: {text or hex_of(data)}"
 
 
 def _host_info(data: bytes) -> str:

@@ -56,7 +56,10 @@ def parse_tcg(data: bytes, registers: Registers | None = None) -> EventLog:
         return EventLog("tcg2", registers or _registers(names, events), names, events)
     if number > _MAX_REGISTER or not is_known(kind):
         _refuse("the first event is neither a Spec ID event nor any other known event")
-    return EventLog("tcg12", registers or Registers.TPM, ("sha1",), _sha1(data))
+    events = _sha1(data)
+    if not events:
+        _refuse("there is no event, only padding")
+    return EventLog("tcg12", registers or Registers.TPM, ("sha1",), events)
 
 
 def _refuse(what: str) -> NoReturn:
