@@ -49,6 +49,8 @@ _MAX_HEADER_SIZE: Final = 4096
 _ALGORITHM: Final = "ES256"
 _CLOCK_SKEW: Final = 30
 """Seconds that another replica's clock may be ahead."""
+_LONG_TOKENS: Final = jws.JWSRegistry(algorithms=[_ALGORITHM])
+_LONG_TOKENS.max_payload_length = MAX_TOKEN_SIZE
 _HEADER_MEMBERS: Final = frozenset({"alg", "kid", "typ"})
 _DEVELOPER: Final = "EAA"
 
@@ -148,7 +150,7 @@ class TokenIssuer:
         if key is None:
             raise _denied("token.key", "the token was signed by a key that is not ours")
         try:
-            verified = jws.deserialize_compact(token, key, algorithms=[_ALGORITHM])
+            verified = jws.deserialize_compact(token, key, registry=_LONG_TOKENS)
         except (JoseError, ValueError) as error:
             raise _denied("token.signature", "the token's signature does not hold") from error
         claims = _object(verified.payload or b"", MAX_TOKEN_SIZE)
