@@ -6,18 +6,61 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from eaa.endorser.authenticity import PCK_CAS, key_id
+from eaa.endorser.authenticity import PCK_CAS, TCB_EVALUATION_NUMBERS, key_id
+from eaa.endorser.history import EARLY, STANDARD
 from eaa.rats import EndorsementError
 from eaa.tee.dcap.pck import read_pck_extension
+from eaa.tee.snp.evidence import SnpEvidence
+from eaa.tee.snp.product import Product, Tcb
 from eaa.tee.x509 import read_certificates
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from eaa.rats import Evidence
 
-__all__ = ["QE_OF", "Platform", "dcap_keys", "platform_of"]
+__all__ = [
+    "QE_OF",
+    "Chip",
+    "Need",
+    "Platform",
+    "chip_of",
+    "needs_of_chip",
+    "needs_of_platform",
+    "pck_chain",
+    "platform_of",
+]
 
 QE_OF: Final = {"sgx": "QE", "tdx": "TD_QE"}
 _PCK_CHAIN: Final = 5  # Intel's certification data type: PCK certificate chain in PEM
+_VCEK, _VLEK = 0, 1
+_BEFORE_TURIN: Final = (Product.MILAN, Product.GENOA)
+
+
+class Need(NamedTuple):
+    """One object that is to be at hand: kind, root and scope as in :class:`~eaa.endorser.authenticity.Subject`, and its slot."""
+
+    kind: str
+    root: str
+    scope: str
+    slot: str = STANDARD
+
+    @property
+    def key(self) -> str:
+        """The key of the subject."""
+        return "/".join(part for part in (self.kind, self.root, self.scope) if part)
+
+    @property
+    def name(self) -> str:
+        """The key, and the slot unless it is the standard one: what tells needs apart."""
+        return self.key if self.slot == STANDARD else f"{self.key}?{self.slot}"
+
+    @classmethod
+    def of_key(cls, key: str, slot: str = STANDARD) -> Need:
+        """Return the need for the subject with this key."""
+        kind, _, rest = key.partition("/")
+        root, _, scope = rest.partition("/")
+        return cls(kind, root, scope, slot)
 
 
 class Platform(NamedTuple):
@@ -28,13 +71,28 @@ class Platform(NamedTuple):
     ca: str
 
 
-def dcap_keys(tee: str, platform: Platform) -> tuple[str, ...]:
-    """Return the keys of what quotes of ``tee`` (``sgx``, ``tdx``) from ``platform`` need."""
+class Chip(NamedTuple):
+    """What decides which certificates an SNP report needs: the product lines that it may be of, who signed, the reported TCB."""
+
+    products: tuple[Product, ...]
+    key: int
+    chip_id: bytes
+    tcb: bytes
+
+
+def needs_of_platform(tee: str, platform: Platform) -> tuple[Need, ...]:
+    """Return what is needed to verify quotes of ``tee`` (``sgx``, ``tdx``), and behind it what a forecast needs."""
+    root = platform.root
+    verify = (
+        Need("tcb_info", root, f"{tee}/{platform.fmspc}"),
+        Need("qe_identity", root, QE_OF[tee]),
+        Need("pck_crl", root, platform.ca),
+        Need("root_ca_crl", root, ""),
+    )
     return (
-        f"tcb_info/{platform.root}/{tee}/{platform.fmspc}",
-        f"qe_identity/{platform.root}/{QE_OF.get(tee, tee)}",
-        f"pck_crl/{platform.root}/{platform.ca}",
-        f"root_ca_crl/{platform.root}",
+        *verify,
+        *(each._replace(slot=EARLY) for each in verify[:2]),
+        Need(TCB_EVALUATION_NUMBERS, root, tee),
     )
 
 
@@ -42,6 +100,34 @@ def platform_of(evidence: Evidence) -> Platform | None:
     """Return the platform that a DCAP quote says it is from, or None."""
     chain = pck_chain(evidence)
     return _platform(chain) if chain else None
+
+
+def chip_of(evidence: Evidence) -> Chip | None:
+    """Return the chip that an SNP report says it is from, or None for other evidence and for reports that no key signed."""
+    if not isinstance(evidence, SnpEvidence) or evidence.report.signing_key not in {_VCEK, _VLEK}:
+        return None
+    report = evidence.report
+    products = (report.product,) if report.product is not None else _BEFORE_TURIN
+    return Chip(products, report.signing_key, report.chip_id, report.reported_tcb)
+
+
+def needs_of_chip(chip: Chip, roots: Iterable[str]) -> tuple[Need, ...]:
+    """Return what a report of ``chip`` needs, for each root that may be the product's.
+
+    The certificate of a VLEK is asked for by nobody: its need has ``*`` in place of the cloud provider, whom a report does not name.
+    """
+    needs = []
+    for root in roots:
+        for product in chip.products:
+            hardware = chip.chip_id[:8] if product is Product.TURIN else chip.chip_id
+            tcb = Tcb.parse(chip.tcb, product).pack().hex()
+            kind, whose = ("snp_vcek", hardware.hex()) if chip.key == _VCEK else ("snp_vlek", "*")
+            needs += [
+                Need(kind, root, f"{product}/{whose}/{tcb}"),
+                Need("snp_chain", root, f"{product}/{kind.removeprefix('snp_')}"),
+                Need("snp_crl", root, product.value),
+            ]
+    return tuple(needs)
 
 
 def pck_chain(evidence: Evidence) -> bytes:

@@ -12,42 +12,35 @@ import asyncio
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
-from urllib.parse import urlsplit
 
-import httpx2
-
-from eaa.rats import (
-    ConfigurationError,
-    Endorsement,
-    EndorsementError,
-    Endorsements,
-    InputError,
-    NotFound,
-    UnavailableError,
-)
-from eaa.tee.dcap.collateral_files import (
-    MAX_FILE,
-    crl_from_bytes,
-    issuer_chain_from_bytes,
-    statement_from_pcs,
-)
+from eaa.endorser.authenticity import TCB_EVALUATION_NUMBERS
+from eaa.endorser.history import EARLY, STANDARD, number_slot
+from eaa.endorser.http import Gate, checked, get, new_client
+from eaa.endorser.needs import QE_OF, Need
+from eaa.rats import Endorsement, EndorsementError, Endorsements, InputError, NotFound, UnavailableError
+from eaa.tee.dcap.collateral_files import crl_from_bytes, issuer_chain_from_bytes, statement_from_pcs
+from eaa.tee.dcap.signed_json import read_signed_object
 
 if TYPE_CHECKING:
-    import ssl
-    from collections.abc import Mapping
+    import httpx2
 
-__all__ = ["INTEL_PCS", "INTEL_ROOT_CRL", "Wanted", "fetch", "new_client"]
+    from eaa.endorser.http import Answer
+
+__all__ = ["INTEL_PCS", "INTEL_ROOT_CRL", "PcsSource", "Wanted", "fetch", "new_client"]
 
 INTEL_PCS: Final = "https://api.trustedservices.intel.com"
 INTEL_ROOT_CRL: Final = "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der"
 """Where Intel publishes its root's CRL: the one distribution point in every issue of the root's certificate. PCS has no path for it."""
 
-_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _FMSPC: Final = re.compile(r"[0-9a-f]{12}")
 _API_PATH: Final = re.compile(r"/(sgx|tdx)/certification/v\d+/?$")
 _TCB_INFO_CHAIN: Final = ("TCB-Info-Issuer-Chain", "SGX-TCB-Info-Issuer-Chain")
 _IDENTITY_CHAIN: Final = ("SGX-Enclave-Identity-Issuer-Chain", "SGX-QE-Identity-Issuer-Chain")
 _PCK_CRL_CHAIN: Final = ("SGX-PCK-CRL-Issuer-Chain",)
+_NUMBERS_CHAIN: Final = ("TCB-Evaluation-Data-Numbers-Issuer-Chain",)
+_IDENTITY_PATHS: Final = {"QE": ("sgx", "qe"), "TD_QE": ("tdx", "qe"), "QVE": ("sgx", "qve")}
+
+Version = Literal["v3", "v4"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +56,7 @@ class Wanted:
     ca: Literal["platform", "processor"]
     update: Literal["early", "standard"] | None = None
     evaluation_number: int | None = None
-    version: Literal["v3", "v4"] = "v4"
+    version: Version = "v4"
 
     def __post_init__(self) -> None:
         if not _FMSPC.fullmatch(self.fmspc):
@@ -76,23 +69,91 @@ class Wanted:
             raise InputError("version 3 of the API knows SGX only", hint="Use version 4.")
 
     @property
-    def _channel(self) -> dict[str, str]:
-        if self.update is not None:
-            return {"update": self.update}
+    def slot(self) -> str:
+        """Where the store keeps what is fetched."""
         if self.evaluation_number is not None:
-            return {"tcbEvaluationDataNumber": str(self.evaluation_number)}
-        return {}
+            return number_slot(self.evaluation_number)
+        return EARLY if self.update == "early" else STANDARD
+
+    def needs(self) -> tuple[Need, ...]:
+        """Return the four pieces, in the order of a set; of which chip maker is open."""
+        return (
+            Need("tcb_info", "", f"{self.tee}/{self.fmspc}", self.slot),
+            Need("qe_identity", "", QE_OF[self.tee], self.slot),
+            Need("pck_crl", "", self.ca),
+            Need("root_ca_crl", "", ""),
+        )
 
 
-def new_client(*, timeout_seconds: float = 15.0, tls: ssl.SSLContext | None = None) -> httpx2.AsyncClient:
-    """Return a client with what :func:`fetch` relies on: TLS verified (by ``tls``, or the system's roots), no redirects."""
-    return httpx2.AsyncClient(
-        verify=tls if tls is not None else True,
-        follow_redirects=False,
-        timeout=timeout_seconds,
-        # A compressed answer could grow without bound while it is unpacked.
-        headers={"Accept-Encoding": "identity", "User-Agent": "eaa-endorser"},
-    )
+class PcsSource:
+    """One PCS or PCCS. Nothing that it says is verified here.
+
+    ``base_url`` is the service's root, such as :data:`INTEL_PCS`; a path like ``/sgx/certification/v4`` at its end is cut. The
+    root's CRL comes from ``root_crl_url``, by default from :data:`INTEL_ROOT_CRL` for Intel's own service, and from
+    ``rootcacrl`` of any other. ``root`` is the id of the one root whose word is asked for here, empty for any.
+
+    :raises ConfigurationError: when a URL is not https (or http to this machine).
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        client: httpx2.AsyncClient,
+        *,
+        root: str = "",
+        root_crl_url: str | None = None,
+        version: Version = "v4",
+        gate: Gate | None = None,
+    ) -> None:
+        self.name = _API_PATH.sub("", checked(base_url)).rstrip("/")
+        self._client = client
+        self._root = root
+        self._version = version
+        self._gate = gate
+        if root_crl_url is None:
+            root_crl_url = INTEL_ROOT_CRL if self.name == INTEL_PCS else f"{self._api('sgx')}/rootcacrl"
+        self._root_crl_url = checked(root_crl_url)
+
+    def _api(self, tee: str) -> str:
+        return f"{self.name}/{tee}/certification/{self._version}"
+
+    def offers(self, need: Need) -> bool:
+        """Whether this kind of service can have it."""
+        if self._root and need.root != self._root:
+            return False
+        if self._version == "v3" and (
+            need.scope.startswith(("tdx", "TD_QE")) or need.kind == TCB_EVALUATION_NUMBERS
+        ):
+            return False
+        return need.kind in {"tcb_info", "qe_identity", "pck_crl", "root_ca_crl", TCB_EVALUATION_NUMBERS}
+
+    async def fetch(self, need: Need) -> Endorsement:
+        """Ask for one object.
+
+        :raises NotFound: when the service does not have it.
+        :raises UnavailableError: when it cannot be reached, or says that it is busy or broken.
+        :raises EndorsementError: when the answer is not what it should be, too large, or a redirect.
+        """
+        if need.kind == "tcb_info":
+            tee, _, fmspc = need.scope.partition("/")
+            answer = await self._get(f"{self._api(tee)}/tcb", {"fmspc": fmspc, **_channel(need.slot)})
+            return _statement(answer, need.kind, _TCB_INFO_CHAIN)
+        if need.kind == "qe_identity":
+            tee, enclave = _IDENTITY_PATHS[need.scope]
+            answer = await self._get(f"{self._api(tee)}/{enclave}/identity", _channel(need.slot))
+            return _statement(answer, need.kind, _IDENTITY_CHAIN)
+        if need.kind == "pck_crl":
+            answer = await self._get(f"{self._api('sgx')}/pckcrl", {"ca": need.scope, "encoding": "der"})
+            return _crl(answer, need.kind, _PCK_CRL_CHAIN)
+        if need.kind == "root_ca_crl":
+            return _crl(await self._get(self._root_crl_url, {}), need.kind, ())
+        if need.kind == TCB_EVALUATION_NUMBERS:
+            answer = await self._get(f"{self._api(need.scope)}/tcbevaluationdatanumbers", {})
+            return _numbers(answer)
+        raise NotFound(f"{self.name} has no {need.kind}")
+
+    async def _get(self, url: str, query: dict[str, str]) -> Answer:
+        return await get(self._client, url, query, self._gate)
 
 
 async def fetch(
@@ -105,120 +166,66 @@ async def fetch(
 ) -> Endorsements:
     """Fetch the four pieces of collateral that quotes of one family of platforms need. Nothing is verified here.
 
-    ``base_url`` is the service's root, such as :data:`INTEL_PCS`; a path like ``/sgx/certification/v4`` at its end is cut. The
-    root's CRL comes from ``root_crl_url``, by default from :data:`INTEL_ROOT_CRL` for Intel's own service, and from
-    ``rootcacrl`` of any other.
+    See :class:`PcsSource` for the URLs.
 
     :raises ConfigurationError: when a URL is not https (or http to this machine).
     :raises NotFound: when the service has nothing for this platform.
     :raises UnavailableError: when it cannot be reached in time, or says that it is busy or broken.
     :raises EndorsementError: when an answer is not what it should be, too large, or a redirect.
     """
-    base = _API_PATH.sub("", _checked(base_url)).rstrip("/")
-    sgx = f"{base}/sgx/certification/{wanted.version}"
-    own = f"{base}/{wanted.tee}/certification/{wanted.version}"
-    if root_crl_url is None:
-        root_crl_url = INTEL_ROOT_CRL if base == INTEL_PCS else f"{sgx}/rootcacrl"
-    channel = wanted._channel  # noqa: SLF001 - of this module
-    crl_query = {"ca": wanted.ca, "encoding": "der"}
+    source = PcsSource(base_url, client, root_crl_url=root_crl_url, version=wanted.version)
     try:
         async with asyncio.timeout(timeout_seconds), asyncio.TaskGroup() as tasks:
-            tcb_info = tasks.create_task(_get(client, f"{own}/tcb", {"fmspc": wanted.fmspc, **channel}))
-            identity = tasks.create_task(_get(client, f"{own}/qe/identity", channel))
-            pck_crl = tasks.create_task(_get(client, f"{sgx}/pckcrl", crl_query))
-            root_crl = tasks.create_task(_get(client, _checked(root_crl_url), {}))
+            parts = [tasks.create_task(source.fetch(need)) for need in wanted.needs()]
     except TimeoutError as error:
-        raise UnavailableError(f"{base} did not answer within {timeout_seconds:g} seconds") from error
+        raise UnavailableError(f"{source.name} did not answer within {timeout_seconds:g} seconds") from error
     except ExceptionGroup as group:
         # One reason is enough to act on; the rest is mostly the same again.
         raise group.exceptions[0] from group
-    return Endorsements(
-        (
-            tcb_info.result().statement("tcb_info", _TCB_INFO_CHAIN),
-            identity.result().statement("qe_identity", _IDENTITY_CHAIN),
-            pck_crl.result().crl("pck_crl", _PCK_CRL_CHAIN),
-            root_crl.result().crl("root_ca_crl", ()),
-        )
-    )
+    return Endorsements(tuple(each.result() for each in parts))
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """The body and headers of an answer with status 200."""
+def _channel(slot: str) -> dict[str, str]:
+    if slot.startswith("#"):
+        return {"tcbEvaluationDataNumber": slot[1:]}
+    return {"update": "early"} if slot == EARLY else {}  # the standard channel is what everybody answers with
 
-    url: str
-    body: bytes
-    headers: Mapping[str, str]
 
-    def statement(self, kind: str, chain_headers: tuple[str, ...]) -> Endorsement:
-        try:
-            statement = statement_from_pcs(self.body, self._chain(chain_headers))
-        except EndorsementError as error:
-            raise EndorsementError(f"{self.url}: {error}") from error
-        if statement.kind != kind:
-            raise EndorsementError(f"{self.url}: a {statement.kind} where a {kind} was asked for")
-        return statement
+def _statement(answer: Answer, kind: str, chain_headers: tuple[str, ...]) -> Endorsement:
+    chain = _chain(answer, chain_headers)
+    try:
+        statement = statement_from_pcs(answer.body, chain)
+    except EndorsementError as error:
+        raise EndorsementError(f"{answer.url}: {error}") from error
+    if statement.kind != kind:
+        raise EndorsementError(f"{answer.url}: a {statement.kind} where a {kind} was asked for")
+    return statement
 
-    def crl(self, kind: str, chain_headers: tuple[str, ...]) -> Endorsement:
-        try:
-            return Endorsement(kind, crl_from_bytes(self.body), self._chain(chain_headers))
-        except EndorsementError as error:
-            raise EndorsementError(f"{self.url}: {error}") from error
 
-    def _chain(self, names: tuple[str, ...]) -> bytes:
-        if not names:
-            return b""
-        value = next((self.headers[name] for name in names if name in self.headers), None)
-        if value is None:
-            raise EndorsementError(f"the answer lacks the header {names[0]}")
+def _crl(answer: Answer, kind: str, chain_headers: tuple[str, ...]) -> Endorsement:
+    chain = _chain(answer, chain_headers)
+    try:
+        return Endorsement(kind, crl_from_bytes(answer.body), chain)
+    except EndorsementError as error:
+        raise EndorsementError(f"{answer.url}: {error}") from error
+
+
+def _numbers(answer: Answer) -> Endorsement:
+    chain = _chain(answer, _NUMBERS_CHAIN)
+    member = "tcbEvaluationDataNumbers"
+    try:
+        signed = read_signed_object(answer.body, member)
+    except EndorsementError as error:
+        raise EndorsementError(f"{answer.url}: {error}") from error
+    body = b'{"%s":%s,"signature":"%s"}' % (member.encode(), signed.text, signed.signature.hex().encode())
+    return Endorsement(TCB_EVALUATION_NUMBERS, body, chain)
+
+
+def _chain(answer: Answer, names: tuple[str, ...]) -> bytes:
+    if not names:
+        return b""
+    value = answer.header(*names)
+    try:
         return issuer_chain_from_bytes(value.encode())
-
-
-async def _get(client: httpx2.AsyncClient, url: str, query: dict[str, str]) -> _Answer:
-    request = client.build_request("GET", url, params=query)
-    try:
-        response = await client.send(request, stream=True, follow_redirects=False)
-        try:
-            _require_success(url, response.status_code)
-            if response.headers.get("content-encoding", "identity") != "identity":
-                raise EndorsementError(f"{url}: the answer is compressed, which was not asked for")
-            body = bytearray()
-            async for piece in response.aiter_raw():
-                body += piece
-                if len(body) > MAX_FILE:
-                    raise EndorsementError(f"{url}: the answer has more than {MAX_FILE} bytes")
-        finally:
-            await response.aclose()
-    except (httpx2.HTTPError, httpx2.StreamError) as error:
-        raise UnavailableError(
-            f"{url} cannot be reached: {type(error).__name__}",
-            hint="Check the address, the network and the certificate authority; then try again.",
-        ) from error
-    return _Answer(url, bytes(body), response.headers)
-
-
-def _require_success(url: str, status: int) -> None:
-    if status == 200:
-        return
-    if status == 404:
-        raise NotFound(f"{url} has nothing for this platform", hint="Check FMSPC, TEE and CA.")
-    if status == 429 or status >= 500:
-        raise UnavailableError(f"{url} answers {status}", hint="Try again later.")
-    if 300 <= status < 400:
-        raise EndorsementError(f"{url} redirects, which is not followed", hint="Configure the final address.")
-    raise EndorsementError(f"{url} answers {status}", hint="Check that the address is that of a PCS or PCCS.")
-
-
-def _checked(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        host, _ = httpx2.URL(url).host, parts.port
-    except (ValueError, httpx2.InvalidURL) as error:
-        raise ConfigurationError(f"{url!r} is not a URL") from error
-    safe = parts.scheme == "https" or (parts.scheme == "http" and host in _LOOPBACK)
-    if not host or not safe or parts.query or parts.fragment or "@" in parts.netloc:
-        raise ConfigurationError(
-            f"{url!r} is not the plain https URL of a service",
-            hint="Give an https URL without credentials or query; http is for this machine only.",
-        )
-    return url
+    except EndorsementError as error:
+        raise EndorsementError(f"{answer.url}: {error}") from error

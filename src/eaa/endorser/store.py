@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from eaa.endorser import history
-from eaa.endorser.authenticity import Authenticator, Subject
+from eaa.endorser.authenticity import Authenticator, Subject, anchor_id
 from eaa.endorser.history import EARLY, STANDARD, Outcome, Proven, Version, number_slot
-from eaa.endorser.needs import Platform, dcap_keys, platform_of
+from eaa.endorser.needs import Chip, Platform, chip_of, needs_of_chip, needs_of_platform, platform_of
 from eaa.endorser.schema import STEPS
 from eaa.rats import ConfigurationError, Endorsement, Endorsements, UnavailableError
 from eaa.storage.connections import open_connections
@@ -64,10 +64,14 @@ class Stored(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The store at one moment. Never changes. ``slots`` has a name and slot as key, ``stored`` is the slot ``standard`` of it."""
+    """The store at one moment. Never changes. ``slots`` has a name and slot as key, ``stored`` is the slot ``standard`` of it.
+
+    ``roots`` are the ids of the roots that are pinned.
+    """
 
     stored: Mapping[str, Stored]
     slots: Mapping[tuple[str, str], Stored]
+    roots: tuple[str, ...]
 
     def find(self, kind: str, root: str, scope: str = "") -> Endorsement | None:
         """Return the endorsement of one kind about ``scope`` (see :class:`Subject`), or None."""
@@ -86,19 +90,30 @@ class Snapshot:
         """Return the newest statement with one TCB evaluation data number."""
         return self.slots.get((key, number_slot(number)))
 
-    def of_keys(self, keys: Iterable[str]) -> Endorsements:
-        """Return what is there under ``keys``, in their order."""
+    def collateral(self, tee: str, platform: Platform) -> Endorsements:
+        """Return what is there for quotes of ``tee`` (``sgx``, ``tdx``) from ``platform``: at most one of each kind."""
+        keys = [each.key for each in needs_of_platform(tee, platform)[:4]]
+        return self._of_keys(keys)
+
+    def certificates(self, chip: Chip) -> Endorsements:
+        """Return what is there for SNP reports of ``chip``, below any root."""
+        keys = []
+        for need in needs_of_chip(chip, self.roots):
+            before, star, after = need.key.partition("*")
+            keys += (
+                [key for key in self.stored if key.startswith(before) and key.endswith(after)]
+                if star
+                else [need.key]
+            )
+        return self._of_keys(keys)
+
+    def _of_keys(self, keys: Iterable[str]) -> Endorsements:
         found = (self.stored.get(key) for key in keys)
         return Endorsements(tuple(each.endorsement for each in found if each is not None))
 
-    def collateral(self, tee: str, platform: Platform) -> Endorsements:
-        """Return what is there for quotes of ``tee`` (``sgx``, ``tdx``) from ``platform``: at most one of each kind."""
-        return self.of_keys(dcap_keys(tee, platform))
-
     def endorsements_for(self, evidence: Evidence) -> Endorsements:
         """Return what ``evidence`` needs, as far as it is there."""
-        platform = platform_of(evidence)
-        return self.collateral(evidence.tee, platform) if platform is not None else Endorsements()
+        return _find(evidence, self.collateral, self.certificates)
 
 
 class _State(NamedTuple):
@@ -107,6 +122,7 @@ class _State(NamedTuple):
     number: int
     snapshot: Snapshot
     collateral: Callable[[str, Platform], Endorsements]
+    certificates: Callable[[Chip], Endorsements]
 
 
 class Store:
@@ -131,7 +147,8 @@ class Store:
         self.authenticator = Authenticator(self._anchors)
         self._reading = asyncio.Lock()
         self._contents: dict[bytes, bytes] = {}
-        self._state = _state(-1, {})
+        self._roots = tuple(map(anchor_id, self._anchors))
+        self._state = _state(-1, _snapshot({}, self._roots))
 
     @classmethod
     async def open(
@@ -208,7 +225,7 @@ class Store:
         :raises ConfigurationError: when the database is damaged.
         """
         found = await self.connections.read(history.as_of, at, stored=stored)
-        return _snapshot(found, await self._read(found))
+        return _snapshot(_slots(found, await self._read(found)), self._roots)
 
     async def history(self, key: str | None = None) -> list[Version]:
         """Return every version of one subject (:attr:`Subject.key`), or of all, in the order in which they came."""
@@ -219,8 +236,7 @@ class Store:
 
         Which platform the evidence is from is read from it without proof: a lie gets collateral that does not fit.
         """
-        platform = platform_of(evidence)
-        return self._state.collateral(evidence.tee, platform) if platform is not None else Endorsements()
+        return _find(evidence, self._state.collateral, self._state.certificates)
 
     async def sync(self) -> None:
         """Bring in what another process has changed.
@@ -235,7 +251,7 @@ class Store:
             found = await self.connections.read(history.current)
             contents = await self._read(found)
             self._contents = contents
-            self._state = _state(number, _slots(found, contents))
+            self._state = _state(number, _snapshot(_slots(found, contents), self._roots))
 
     async def follow(self, seconds: float = 1.0) -> None:
         """Bring in what other processes change, for ever."""
@@ -271,17 +287,29 @@ def _slots(found: Sequence[Version], contents: Mapping[bytes, bytes]) -> dict[tu
     }
 
 
-def _snapshot(found: Sequence[Version], contents: Mapping[bytes, bytes]) -> Snapshot:
-    return _of_slots(_slots(found, contents))
+def _snapshot(slots: dict[tuple[str, str], Stored], roots: tuple[str, ...]) -> Snapshot:
+    return Snapshot({key: each for (key, slot), each in slots.items() if slot == STANDARD}, slots, roots)
 
 
-def _of_slots(slots: dict[tuple[str, str], Stored]) -> Snapshot:
-    return Snapshot({key: each for (key, slot), each in slots.items() if slot == STANDARD}, slots)
+def _state(number: int, snapshot: Snapshot) -> _State:
+    return _State(
+        number,
+        snapshot,
+        lru_cache(maxsize=4096)(snapshot.collateral),
+        lru_cache(maxsize=4096)(snapshot.certificates),
+    )
 
 
-def _state(number: int, slots: dict[tuple[str, str], Stored]) -> _State:
-    snapshot = _of_slots(slots)
-    return _State(number, snapshot, lru_cache(maxsize=4096)(snapshot.collateral))
+def _find(
+    evidence: Evidence,
+    collateral: Callable[[str, Platform], Endorsements],
+    certificates: Callable[[Chip], Endorsements],
+) -> Endorsements:
+    platform = platform_of(evidence)
+    if platform is not None:
+        return collateral(evidence.tee, platform)
+    chip = chip_of(evidence)
+    return certificates(chip) if chip is not None else Endorsements()
 
 
 def _url_of(folder: Path) -> str:
