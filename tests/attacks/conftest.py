@@ -20,16 +20,25 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA384
 
 from eaa.kbs import TeeKeyPair, decrypt, report_data
 from eaa.kms import load_key_manager
 from eaa.rats import EaaError, Endorsement, Endorsements, EvidenceError, EvidenceRejected
 from eaa.simulator import ChipMaker, measure, mint_quote
+from eaa.simulator.amd import AmdChipMaker
 from eaa.simulator.measure import DEFAULT_IMAGE
 from eaa.simulator.pki import sign_raw
+from eaa.simulator.snp_faults import combine_snp
+from eaa.simulator.snp_machine import measure_snp
 from eaa.storage import Database
 from eaa.tee.dcap.policy import AcceptancePolicy
 from eaa.tee.registry import parse_evidence
+from eaa.tee.snp.policy import SnpPolicy
+from eaa.tee.snp.product import Product
+from eaa.tee.snp.report import SIGNED_SIZE, AttestationReport
 from eaa.verdictd._challenge import ChallengeSealer
 from eaa.verdictd.administrator import Credential, ensure_administrator
 from eaa.verdictd.app import create_app
@@ -50,6 +59,12 @@ SECRET = sha256(b"the key of the owner's image").digest()
 """A key-encryption key: what every attack is after."""
 PATH = "default/key/image"
 ASKED = bytes(range(64))
+SNP_RULES = """
+executables := 3 if input.snp.measurement in listed(query_reference_value("measurement"))
+hardware := 2 if input.snp.product
+configuration := 2 if input.snp.policy_debug_allowed == false
+"""
+"""What the owner adds to the default attestation policy for guests with SEV-SNP."""
 
 
 def _same(value: Any) -> Any:
@@ -154,6 +169,46 @@ class Dcap:
     ) -> Callable[[Endorsements], Endorsements]:
         """:meth:`restated`, to be given to :meth:`case`."""
         return lambda given: self.restated(given, kind, edit, signed=signed)
+
+
+class Snp:
+    """SEV-SNP machines of the same chip maker."""
+
+    def __init__(self) -> None:
+        self.maker = AmdChipMaker.create(AT - timedelta(days=20))
+
+    def case(
+        self,
+        *faults: str,
+        product: Product = Product.GENOA,
+        signer: str = "VCEK",
+        report: Mapping[str, Any] | None = None,
+        altered: Callable[[bytes], bytes] = _same,
+        asked: Callable[[bytes], bytes] = _same,
+        policy: SnpPolicy | None = None,
+        image: str = DEFAULT_IMAGE,
+        name: str = "machine-1",
+        **machine: Any,
+    ) -> Case:
+        """A guest on a genuine machine, with the named faults; ``report`` are fields of its report, signed by the chip as they are."""
+        combination = combine_snp(faults)
+        combination = replace(combination, machine=replace(combination.machine, **machine))
+        maker = self.maker._impostor if combination.machine.impostor else self.maker
+        device = maker._machine(name, product, signer, combination)
+
+        def evidence(due: bytes) -> bytes:
+            raw = device.report(asked(due), image=image)
+            if report is not None:
+                changed = AttestationReport.parse(raw)._replace(**report)
+                signature = device.key.sign(changed.pack()[:SIGNED_SIZE], ec.ECDSA(SHA384()))
+                r, s = (each.to_bytes(72, "little") for each in decode_dss_signature(signature))
+                raw = changed._replace(signature_r=r, signature_s=s).pack()
+            return altered(raw)
+
+        collateral = self.maker.collateral(device, AT, faults=faults)
+        anchors = self.maker.trust_anchors((product, device.certified_product))
+        verifier = Verifier(anchors, policy or SnpPolicy())
+        return Case("snp", evidence, collateral, verifier, lambda raw: {"outblob": b64encode(raw).decode()})
 
 
 class Desk:
@@ -373,6 +428,12 @@ def dcap() -> Dcap:
 
 
 @pytest.fixture(scope="session")
+def snp() -> Snp:
+    """SEV-SNP."""
+    return Snp()
+
+
+@pytest.fixture(scope="session")
 def policy_engine() -> Iterator[PolicyEngine]:
     """One child process for all tests."""
     engine = PolicyEngine(processes=1, deadline=20)
@@ -387,10 +448,11 @@ def first_start(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     async def start() -> None:
         database = await _open(folder)
-        await database.put_policy("attestation", "default_cpu", load_default("attestation"))
+        await database.put_policy("attestation", "default_cpu", load_default("attestation") + SNP_RULES)
         await database.put_policy("resource", "resource-policy", load_default("resource"))
         await database.put_resource(PATH, SECRET)
-        await database.put_reference_values({name: [value] for name, value in measure(DEFAULT_IMAGE).items()})
+        expected = measure(DEFAULT_IMAGE) | {"measurement": measure_snp(DEFAULT_IMAGE)}
+        await database.put_reference_values({name: [value] for name, value in expected.items()})
         await database.close()
 
     asyncio.run(start())
