@@ -85,6 +85,7 @@ AZ_SNP: Final = TeeKind(
     register_source=_SOURCE,
     required=_snp_required,
     minimums=SNP.minimums,
+    roots=SNP.roots,
 )
 AZ_TDX: Final = TeeKind(
     name=AZ_TDX_VTPM,
@@ -95,4 +96,5 @@ AZ_TDX: Final = TeeKind(
     registers={**TDX.registers, **_PCRS},
     register_source=_SOURCE,
     required=_tdx_required,
+    roots=TDX.roots,
 )

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from eaa.tee.kind import TeeClaims, TeeKind
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
 
     from eaa.rats import Appraisal
 
-__all__ = ["INIT_DATA_PCR", "KIND", "PCR_TITLES", "REGISTER_SOURCE", "boot_registers"]
+__all__ = ["INIT_DATA_PCR", "KIND", "PCR_TITLES", "REGISTER_SOURCE", "boot_registers", "extended_init_data"]
 
 INIT_DATA_PCR: Final = "pcr08"
-"""Where CoCo's guests measure their init-data: SHA-256 of 32 zero bytes and the 32 bytes of its digest."""
+"""Where CoCo's guests measure their init-data; see :func:`extended_init_data`."""
 REGISTER_SOURCE: Final = (
     "TCG PC Client Platform Firmware Profile, section 3.3.4 (PCR usage); RFC 9334 section 8.3"
 )
@@ -62,6 +63,11 @@ def boot_registers(expected: Container[str]) -> frozenset[str]:
     bank = Algorithm.SHA384 if sha384 else Algorithm.SHA256
     loaded = register_name(bank, 9)
     return frozenset({register_name(bank, 4), loaded if loaded in expected else register_name(bank, 11)})
+
+
+def extended_init_data(digest: bytes) -> bytes:
+    """Return what :data:`INIT_DATA_PCR` holds after a guest measured init-data with this digest, cut to 32 bytes, into it."""
+    return sha256(bytes(32) + digest[:32].ljust(32, b"\0")).digest()
 
 
 def _required(expected: Container[str]) -> frozenset[str]:
