@@ -46,6 +46,8 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     text = text.translate(_BLANKS)
+    if text.isprintable():
+        return text
     return "".join(each if each.isprintable() else "\ufffd" for each in text)
 
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cryptography.hazmat.primitives.hashes import SM3, Hash
 
@@ -14,14 +14,16 @@ if TYPE_CHECKING:
 __all__ = ["ALGORITHMS", "BY_NAME", "Algorithm"]
 
 
-def _of(name: str) -> Callable[[bytes], bytes]:
-    constructor = getattr(hashlib, name)
-
+def _of(constructor: Callable[[bytes], Any]) -> Callable[[bytes], bytes]:
     def digest(data: bytes) -> bytes:
-        result: bytes = constructor(data, usedforsecurity=False).digest()
+        result: bytes = constructor(data).digest()
         return result
 
     return digest
+
+
+def _sha1(data: bytes) -> Any:
+    return hashlib.sha1(data, usedforsecurity=False)  # what firmware used; nothing here rests on it alone
 
 
 def _sm3(data: bytes) -> bytes:
@@ -47,14 +49,14 @@ class Algorithm(NamedTuple):
 ALGORITHMS: Final = {
     each.id: each
     for each in (
-        Algorithm(0x0004, "sha1", "SHA-1", 20, _of("sha1")),
-        Algorithm(0x000B, "sha256", "SHA-256", 32, _of("sha256")),
-        Algorithm(0x000C, "sha384", "SHA-384", 48, _of("sha384")),
-        Algorithm(0x000D, "sha512", "SHA-512", 64, _of("sha512")),
+        Algorithm(0x0004, "sha1", "SHA-1", 20, _of(_sha1)),
+        Algorithm(0x000B, "sha256", "SHA-256", 32, _of(hashlib.sha256)),
+        Algorithm(0x000C, "sha384", "SHA-384", 48, _of(hashlib.sha384)),
+        Algorithm(0x000D, "sha512", "SHA-512", 64, _of(hashlib.sha512)),
         Algorithm(0x0012, "sm3", "SM3", 32, _sm3),
-        Algorithm(0x0027, "sha3_256", "SHA3-256", 32, _of("sha3_256")),
-        Algorithm(0x0028, "sha3_384", "SHA3-384", 48, _of("sha3_384")),
-        Algorithm(0x0029, "sha3_512", "SHA3-512", 64, _of("sha3_512")),
+        Algorithm(0x0027, "sha3_256", "SHA3-256", 32, _of(hashlib.sha3_256)),
+        Algorithm(0x0028, "sha3_384", "SHA3-384", 48, _of(hashlib.sha3_384)),
+        Algorithm(0x0029, "sha3_512", "SHA3-512", 64, _of(hashlib.sha3_512)),
     )
 }
 BY_NAME: Final = {each.name: each for each in ALGORITHMS.values()}

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import struct
 from enum import StrEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from eaa.eventlog.algorithms import BY_NAME
@@ -21,6 +22,8 @@ from eaa.eventlog.uefi import parse_variable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from eaa.eventlog.algorithms import Algorithm
 
 __all__ = ["AAEL_TAG", "GRUB_PREFIXES", "Authenticity", "Finding", "examine"]
 
@@ -69,7 +72,9 @@ class _Rule(NamedTuple):
 
 
 _WHOLE: Final = "the whole content"
-_ELSEWHERE: Final = "the digest is of something that is not in this log"
+_NOT_HERE: Final = Finding(Authenticity.UNAUTHENTICATED, "the digest is of something that is not in this log")
+_NO_CONTENT: Final = Finding(Authenticity.UNAUTHENTICATED, "the log shows no content")
+_NOT_EXTENDED: Final = Finding(Authenticity.UNAUTHENTICATED, "not extended into any register")
 
 
 def examine(number: int, data: bytes, digests: Mapping[str, bytes]) -> Finding:
@@ -78,23 +83,28 @@ def examine(number: int, data: bytes, digests: Mapping[str, bytes]) -> Finding:
     Every bank must be the digest of the same content; one bank that matches beside one that does not is a mismatch.
     """
     if number == EventType.EV_NO_ACTION:
-        return Finding(Authenticity.UNAUTHENTICATED, "not extended into any register")
-    banks = sorted(
-        ((BY_NAME[name], digest) for name, digest in digests.items() if name in BY_NAME),
-        key=lambda bank: -bank[0].size,
-    )
+        return _NOT_EXTENDED
+    banks = _strongest_first(tuple(digests))
     rule = _RULES.get(number, _other)(data)
     if not banks or not rule.candidates:
-        return Finding(Authenticity.UNAUTHENTICATED, _ELSEWHERE)
-    (strongest, digest), *others = banks
+        return _NOT_HERE
+    first = banks[0]
+    digest = digests[first.name]
     for candidate in rule.candidates:
-        if strongest.digest(candidate.content) == digest:
-            if all(algorithm.digest(candidate.content) == value for algorithm, value in others):
-                return Finding(Authenticity.CONTENT, candidate.words)
-            return Finding(Authenticity.MISMATCH, "the banks disagree about the content")
+        if first.digest(candidate.content) == digest:
+            for bank in banks:
+                if bank is not first and bank.digest(candidate.content) != digests[bank.name]:
+                    return Finding(Authenticity.MISMATCH, "the banks disagree about the content")
+            return Finding(Authenticity.CONTENT, candidate.words)
     if rule.strict and data:
         return Finding(Authenticity.MISMATCH, "the digest is not that of the content")
-    return Finding(Authenticity.UNAUTHENTICATED, _ELSEWHERE if data else "the log shows no content")
+    return _NOT_HERE if data else _NO_CONTENT
+
+
+@lru_cache(maxsize=64)
+def _strongest_first(names: tuple[str, ...]) -> tuple[Algorithm, ...]:
+    known = (BY_NAME[name] for name in names if name in BY_NAME)
+    return tuple(sorted(known, key=lambda algorithm: -algorithm.size))
 
 
 def _exact(data: bytes) -> _Rule:

@@ -97,34 +97,44 @@ def _agile(data: bytes, at: int, banks: dict[int, int]) -> tuple[Event, ...]:
     """Read TCG_PCR_EVENT2 entries. Each must have a digest for every bank: one that lacks a bank would not show in its replay."""
     events: list[Event] = []
     names = {bank: _name(bank) for bank in banks}
-    total = len(data)
-    least = _AGILE.size + sum(_U16.size + size for size in banks.values()) + _U32.size
+    # Every event has the same banks, and so the same size before its data.
+    entry = struct.Struct("<III" + "".join(f"H{size}s" for size in banks.values()) + "I")
+    in_order = tuple(banks)
+    listed = tuple(names.values())
     while not _ends(data, at):
         number = len(events) + 1
         if number > MAX_EVENTS:
             _refuse(f"more than {MAX_EVENTS} events")
-        if total - at < least:
+        if len(data) - at < entry.size:
             _refuse(f"event {number} is cut off")
-        register, kind, count = _AGILE.unpack_from(data, at)
+        register, kind, count, *fields, size = entry.unpack_from(data, at)
         if count != len(banks):
             _refuse(f"event {number} has {count} digests, the log has {len(banks)} banks")
-        at += _AGILE.size
-        digests: dict[str, bytes] = {}
-        for _ in banks:
-            bank = data[at] | data[at + 1] << 8
-            size = banks.get(bank)
-            if size is None:
-                _refuse(f"event {number} has a digest of {_name(bank)}, which is no bank of the log")
-            at += _U16.size
-            digests[names[bank]] = data[at : at + size]
-            at += size
-        if len(digests) != len(banks):
-            _refuse(f"event {number} has two digests of one algorithm")
-        (size,) = _U32.unpack_from(data, at)
-        at += _U32.size
+        if tuple(fields[::2]) == in_order:
+            digests = dict(zip(listed, fields[1::2], strict=True))
+        else:
+            digests = _digests(number, data[at + _AGILE.size : at + entry.size - _U32.size], banks, names)
+        at += entry.size
         events.append(_event(number, register, kind, digests, data, at, size))
         at += size
     return tuple(events)
+
+
+def _digests(number: int, data: bytes, banks: dict[int, int], names: dict[int, str]) -> dict[str, bytes]:
+    """Read an event's digests in any order; ``data`` has room for one of each bank."""
+    digests: dict[str, bytes] = {}
+    at = 0
+    for _ in banks:
+        bank = int.from_bytes(data[at : at + _U16.size], "little")
+        size = banks.get(bank)
+        if size is None:
+            _refuse(f"event {number} has a digest of {_name(bank)}, which is no bank of the log")
+        at += _U16.size
+        digests[names[bank]] = data[at : at + size]
+        at += size
+    if len(digests) != len(banks):
+        _refuse(f"event {number} has two digests of one algorithm")
+    return digests
 
 
 def _sha1(data: bytes) -> tuple[Event, ...]:

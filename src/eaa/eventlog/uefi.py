@@ -26,6 +26,7 @@ __all__ = [
     "Signatures",
     "Variable",
     "certificate_name",
+    "forget_certificates",
     "guid_text",
     "parse_boot_option",
     "parse_disk",
@@ -137,6 +138,11 @@ def _subject(der: bytes) -> str:
             return x509.load_der_x509_certificate(der).subject.rfc4514_string() or "(no subject)"
     except Exception:  # noqa: BLE001 - pyca documents no complete list for hostile certificates
         return "(a certificate that cannot be read)"
+
+
+def forget_certificates() -> None:
+    """Drop the names that are remembered, so that a measurement begins with nothing."""
+    _subject.cache_clear()
 
 
 def signature_data_text(data: bytes) -> str:
