@@ -11,7 +11,14 @@ AIMS = [
     ("warm verification", "test_warm", "test_peer", 0.25),
     ("cold verification", "test_cold", "test_peer", 1.5),
     ("warm verification", "test_warm", "test_floor", None),
+    ("SNP, warm verification", "test_snp_warm", "test_snp_floor", 1.25),
+    ("SNP, cold verification", "test_snp_cold", "test_snp_floor", None),
 ]
+PEERS = {
+    "test_peer": "dcap-qvl",
+    "test_floor": "one P-256 verification",
+    "test_snp_floor": "one P-384 verification",
+}
 SECONDS = [
     ("Verdictd, first start to first answer", "test_first_start"),
     ("Verdictd, restart", "test_restart"),
@@ -30,7 +37,7 @@ def main(path: Path) -> int:
         for param in sorted({key[1] for key in median if key[0] == ours}):
             ratio = median[ours, param] / median[theirs, param]
             verdict = "" if aim is None else f"  aim ≤ {aim}: {'met' if ratio <= aim else 'MISSED'}"
-            peer = "one P-256 verification" if theirs == "test_floor" else "dcap-qvl"
+            peer = PEERS[theirs]
             print(
                 f"{what}, {param}: {median[ours, param] * 1e6:.0f} µs, "
                 f"{ratio:.2f} × {peer} ({median[theirs, param] * 1e6:.0f} µs){verdict}"
