@@ -64,16 +64,19 @@ def vendor() -> None:
 def serve(
     *, folder: Path, listen: str, timeline: bytes | None, at: datetime | None, speed: float | None
 ) -> None:
-    """Serve Intel's PCS API with what the chip maker in --vendor signs, until stopped.
+    """Serve Intel's PCS and AMD's KDS with what the chip maker in --vendor signs, until stopped.
 
     One line of JSON on standard output says when it is ready, and at which URL.
     """
     from eaa.simulator import ChipMaker  # noqa: PLC0415 - --help does not need it
+    from eaa.simulator.amd import AmdChipMaker  # noqa: PLC0415
     from eaa.simulator.timeline import Timeline, read_timeline  # noqa: PLC0415
     from eaa.simulator.vendor_http import VendorService  # noqa: PLC0415
 
     happening = Timeline() if timeline is None else read_timeline(timeline)
-    service = VendorService(ChipMaker.load(folder), happening, _clock(at, speed))
+    service = VendorService(
+        ChipMaker.load(folder), happening, _clock(at, speed), amd=AmdChipMaker.load(folder)
+    )
     with _bound(listen) as bound:
         host, port = bound.getsockname()[:2]
         host = f"[{host}]" if ":" in host else host

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from eaa.simulator.timeline import Revocation, Timeline
     from eaa.simulator.vendor import ChipMaker
 
-__all__ = ["PckCertificate", "Publication", "Signed"]
+__all__ = ["PckCertificate", "Publication", "Signed", "issued_at"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _PCE_ID: Final = bytes(2)
@@ -186,9 +186,14 @@ class Publication:
 
     def _issued(self, at: datetime, *events: datetime) -> datetime:
         """Return when what is valid at ``at`` was issued: by the clock, or since by one of ``events``."""
-        period = timedelta(hours=self._timeline.publishing.reissue_hours)
-        regular = _EPOCH + (at - _EPOCH) // period * period
+        regular = issued_at(at, self._timeline.publishing.reissue_hours)
         return max((regular, *(each.astimezone(UTC) for each in events if each <= at)))
+
+
+def issued_at(at: datetime, every_hours: int) -> datetime:
+    """Return the last time, not after ``at``, at which what is issued every so many hours was issued."""
+    period = timedelta(hours=every_hours)
+    return _EPOCH + (at - _EPOCH) // period * period
 
 
 def _distinct(known: Iterable[Release]) -> Iterator[TcbLevel]:
