@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.attacks.conftest import Attack, Dcap
+    from tests.attacks.conftest import Attack, Dcap, Snp
 
 pytestmark = pytest.mark.anyio
 TEES = ("sgx", "tdx")
@@ -312,9 +312,12 @@ async def test_a09_no_address_and_no_clock_from_a_stranger(
         "dcap.pck.ca-revocation",
         "dcap.tcb-info.revocation",
         "dcap.qe-identity.revocation",
+        "snp.crl",
+        "snp.crl.dates",
+        "snp.vcek.revocation",
     ),
 )
-async def test_a10_revocation_is_always_looked_up(attack: Attack, dcap: Dcap) -> None:
+async def test_a10_revocation_is_always_looked_up(attack: Attack, dcap: Dcap, snp: Snp) -> None:
     """Missing, stale, altered and foreign lists are refused like revoked certificates at every level of the chain."""
     for tee in TEES:
         for fault in ("missing-crl", "altered-crl", "wrong-crl"):
@@ -333,15 +336,22 @@ async def test_a10_revocation_is_always_looked_up(attack: Attack, dcap: Dcap) ->
             "dcap.qe-identity.revocation",
         )
         await attack.twin(dcap.case(tee))
+    for fault in ("missing-crl", "altered-crl", "wrong-crl"):
+        await attack.rejected(snp.case(fault), "snp.crl", "snp.vcek.revocation")
+    await attack.rejected(snp.case("stale-crl"), "snp.crl.dates")
+    for signer in ("VCEK", "VLEK"):
+        await attack.rejected(snp.case("revoked-ask", signer=signer), "snp.vcek.revocation")
+    # Every VCEK has the serial number 0: a list that names it revokes none of them.
+    await attack.twin(snp.case("crl-serial-zero"))
 
 
 @pytest.mark.attack(
     "A12",
     title="The root of trust comes with the evidence, or a root is believed by its name or without its own signature",
     instance="Microsoft TEE-Attestation-Verification #140, #145; cmcp #389",
-    checks=("dcap.pck.chain", "dcap.tcb-info.chain"),
+    checks=("dcap.pck.chain", "dcap.tcb-info.chain", "snp.vcek.chain"),
 )
-async def test_a12_roots_are_pinned(attack: Attack, dcap: Dcap) -> None:
+async def test_a12_roots_are_pinned(attack: Attack, dcap: Dcap, snp: Snp) -> None:
     """A whole second world under the same names fails, and so does the true root's key in a certificate it did not sign."""
 
     def unsigned_root(pem: bytes) -> CertificationData:
@@ -368,6 +378,8 @@ async def test_a12_roots_are_pinned(attack: Attack, dcap: Dcap) -> None:
         # The same key in an earlier certificate of the chip maker is the same root.
         await attack.twin(dcap.case(tee, "old-root-issue"))
         await attack.twin(dcap.case(tee))
+    await attack.rejected(snp.case("wrong-root"), "snp.vcek.chain")
+    await attack.twin(snp.case())
 
 
 @pytest.mark.attack(

@@ -24,6 +24,9 @@ from eaa.simulator.measure import DEFAULT_IMAGE
 from eaa.tee.dcap.policy import ACCEPTABLE_STATUSES, AcceptancePolicy
 from eaa.tee.dcap.quote import MAX_QUOTE_SIZE
 from eaa.tee.registry import parse_evidence
+from eaa.tee.snp.minimum_tcb import TcbFloor
+from eaa.tee.snp.policy import SnpPolicy
+from eaa.tee.snp.product import Product
 from eaa.tee.tdx.evidence import ATTR_SEPT_VE_DISABLE
 from eaa.verifier.policy import load_default
 from eaa.verifier.reference import check_reference_values
@@ -31,7 +34,7 @@ from eaa.verifier.reference import check_reference_values
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.attacks.conftest import Attack, Dcap
+    from tests.attacks.conftest import Attack, Dcap, Snp
 
 pytestmark = pytest.mark.anyio
 TEES = ("sgx", "tdx")
@@ -140,9 +143,10 @@ async def test_a11_service_tds_are_listed_or_refused(attack: Attack, dcap: Dcap)
         "dcap.pck.chain",
         "sgx.report.reserved",
         "tdx.td.reserved",
+        "snp.report.length",
     ),
 )
-async def test_a13_every_byte_is_accounted_for(attack: Attack, dcap: Dcap) -> None:
+async def test_a13_every_byte_is_accounted_for(attack: Attack, dcap: Dcap, snp: Snp) -> None:
     """Nothing may follow or hide in the quote, its signature part, its chain or the collateral; reserved fields are zero."""
 
     def padded_certification(quote: bytes) -> bytes:
@@ -183,6 +187,9 @@ async def test_a13_every_byte_is_accounted_for(attack: Attack, dcap: Dcap) -> No
     await attack.rejected(dcap.case("sgx", report={"reserved_2": b"\1" + bytes(31)}), "sgx.report.reserved")
     attributes = {"td_attributes": ATTR_SEPT_VE_DISABLE | 1 << 40}
     await attack.rejected(dcap.case("tdx", report=attributes), "tdx.td.reserved")
+    # The 368 bytes of the real instance: what stands behind an SNP report's signature.
+    await attack.rejected(snp.case("trailing-bytes"), "snp.report.length")
+    await attack.twin(snp.case())
 
 
 def _rechained(change: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
@@ -248,7 +255,7 @@ def _same_whatever_is_signed(dcap: Dcap, tee: str) -> None:
     instance="GHSA-4px3-wj2x-xx47 and GHSA-4r6g-mp48-j2rw (Cocos); cmcp #371",
     checks=("binding.report-data", "input.malformed"),
 )
-async def test_a17_all_64_bytes_are_compared(attack: Attack, dcap: Dcap) -> None:
+async def test_a17_all_64_bytes_are_compared(attack: Attack, dcap: Dcap, snp: Snp) -> None:
     """Another challenge, other padding, a prefix: refused. An expectation is required, and may not be empty."""
     changes: tuple[Callable[[bytes], bytes], ...] = (
         lambda due: due[:-1] + b"\1",
@@ -260,6 +267,7 @@ async def test_a17_all_64_bytes_are_compared(attack: Attack, dcap: Dcap) -> None
     for tee in TEES:
         for change in changes:
             await attack.rejected(dcap.case(tee, asked=change), "binding.report-data")
+            await attack.rejected(snp.case(asked=change), "binding.report-data")
         await attack.rejected(dcap.case(tee, "wrong-report-data"), "binding.report-data")
         case = dcap.case(tee)
         evidence = parse_evidence(case.evidence(bytes(64)), tee=tee)
@@ -274,9 +282,9 @@ async def test_a17_all_64_bytes_are_compared(attack: Attack, dcap: Dcap) -> None
     "A18",
     title="A TEE in debug mode, whose memory the host reads, is accepted",
     instance="tinfoil-python PR #122; attestation-rs #67",
-    checks=("tdx.td.debug", "sgx.enclave.debug", "dcap.qe.attributes"),
+    checks=("tdx.td.debug", "sgx.enclave.debug", "dcap.qe.attributes", "snp.policy.debug"),
 )
-async def test_a18_no_policy_accepts_debug(attack: Attack, dcap: Dcap) -> None:
+async def test_a18_no_policy_accepts_debug(attack: Attack, dcap: Dcap, snp: Snp) -> None:
     """Whatever the owner allows, debug is refused: no field of the policy speaks of it, and no combination lets it pass."""
     choices: dict[str, tuple[Any, ...]] = {
         "tcb_statuses": (frozenset({"UpToDate"}), ACCEPTABLE_STATUSES),
@@ -301,21 +309,34 @@ async def test_a18_no_policy_accepts_debug(attack: Attack, dcap: Dcap) -> None:
     for bit in range(8):
         attributes = {"td_attributes": ATTR_SEPT_VE_DISABLE | 1 << bit}
         await attack.rejected(dcap.case("tdx", report=attributes), "tdx.td.debug")
+    lenient = SnpPolicy(
+        vmpls=frozenset(range(4)),
+        minimum_tcb={product: TcbFloor() for product in Product},
+        allow_migrate_ma=True,
+        require_alias_check=False,
+    )
+    assert not [each.name for each in fields(SnpPolicy) if "debug" in each.name]
+    await attack.rejected(snp.case("debug", policy=lenient), "snp.policy.debug")
+    await attack.twin(snp.case(policy=lenient))
 
 
 @pytest.mark.attack(
     "A24",
     title="Whoever holds the machine reads its memory bus and forges evidence of that very machine",
     instance="TEE.fail, WireTap, Battering RAM (2025)",
-    checks=("policy.trust-vector",),
+    checks=("policy.trust-vector", "snp.platform.chip"),
     open="Intel's Platform Ownership Endorsement and proofs of a machine's place are not read",
 )
-async def test_a24_platforms_can_be_listed(attack: Attack, dcap: Dcap) -> None:
+async def test_a24_platforms_can_be_listed(attack: Attack, dcap: Dcap, snp: Snp) -> None:
     """Evidence names its machine, and an owner's policy can accept listed machines only."""
     policy = load_default("attestation").replace(
         "\ttdx_quote\n",
         '\ttdx_quote\n\tinput.tdx.platform_instance_id in listed(query_reference_value("platforms"))\n',
     )
+    chips = SnpPolicy(chip_ids=frozenset({snp.maker.machine("mine").chip_id}))
+    await attack.rejected(snp.case(policy=chips), "snp.platform.chip")
+    await attack.twin(snp.case(policy=chips, name="mine"))
+
     mine = dcap.maker.machine("machine-1").identity.platform_instance_id
     assert mine is not None
     database = attack.desk.services.database
@@ -379,11 +400,15 @@ async def test_a29_the_agent_signs_nothing_for_strangers(attack: Attack, dcap: D
     "A32",
     title="The host says how long the quote is: memory of the guest leaks into it, or the verifier reads and allocates too much",
     instance="Linux tdx-guest, commit c3fd16c3b98e",
-    checks=("dcap.quote.length",),
+    checks=("dcap.quote.length", "snp.evidence.length"),
     open="the attester's half comes with the driver for TDX hardware",
 )
-async def test_a32_the_length_is_bounded(attack: Attack, dcap: Dcap) -> None:
+async def test_a32_the_length_is_bounded(attack: Attack, dcap: Dcap, snp: Snp) -> None:
     """A quote above 64 KiB is refused unread, and no length inside can point beyond what is there."""
+    await attack.rejected(
+        snp.case(altered=lambda raw: raw.ljust(64 * 1024 + 1, b"\0")), "snp.evidence.length"
+    )
+    await attack.twin(snp.case(altered=lambda raw: raw.ljust(64 * 1024, b"\0")))
     for tee in TEES:
         envelope: Any = dcap.case(tee).appraised().evidence
         at = len(envelope.envelope.signed)

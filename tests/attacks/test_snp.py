@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from eaa.rats import Result
 from eaa.simulator.amd import CSP_ID
 from eaa.simulator.snp_traits import TCBS
-from eaa.tee.snp.minimum_tcb import MINIMUM, TcbFloor
+from eaa.tee.snp.minimum_tcb import MINIMUM
 from eaa.tee.snp.policy import SnpPolicy
 from eaa.tee.snp.product import Product
 from eaa.tee.snp.report import HOST_VMPL, KEY_VCEK, KEY_VLEK, POLICY_BITS, POLICY_ONE
@@ -106,12 +105,11 @@ async def test_a19_reports_are_of_privilege_level_0(attack: Attack, snp: Snp) ->
         "snp.policy.abi",
         "snp.platform.ciphertext-hiding",
         "snp.report.reserved",
-        "snp.policy.debug",
     ),
     open="page swapping has no rule of its own; a policy in Rego sees its bit",
 )
 async def test_a20_guest_policy_and_platform_are_judged(attack: Attack, snp: Snp) -> None:
-    """Migration and unknown bits are refused by default, the rest as the owner asks; debug whatever the owner asks."""
+    """Migration and unknown bits are refused by default, the rest as the owner asks."""
     await attack.rejected(snp.case("migrate-ma"), "snp.policy.migrate-ma")
     await attack.rejected(snp.case("reserved"), "snp.report.reserved")
     await attack.rejected(snp.case(report={"policy": POLICY_ONE | 1 << 40}), "snp.report.reserved")
@@ -123,14 +121,6 @@ async def test_a20_guest_policy_and_platform_are_judged(attack: Attack, snp: Snp
     await attack.rejected(snp.case(policy=recent), "snp.policy.abi")
     hidden = SnpPolicy(require_ciphertext_hiding=True)
     await attack.rejected(snp.case(product=Product.MILAN, policy=hidden), "snp.platform.ciphertext-hiding")
-    lenient = SnpPolicy(
-        vmpls=frozenset(range(4)),
-        minimum_tcb={product: TcbFloor() for product in Product},
-        allow_migrate_ma=True,
-        require_alias_check=False,
-    )
-    assert not [each.name for each in fields(SnpPolicy) if "debug" in each.name]
-    await attack.rejected(snp.case("debug", policy=lenient), "snp.policy.debug")
     strict = SnpPolicy(
         allow_smt=False, require_single_socket=True, minimum_abi=(1, 51), require_ciphertext_hiding=True
     )

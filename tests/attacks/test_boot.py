@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attacks on what booted: virtual hardware, event logs, late registers, configuration that nobody measured."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from dataclasses import replace
+from hashlib import sha384
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from eaa.eventlog import (
+    Authenticity,
+    EventType,
+    NewEvent,
+    check_event_log,
+    explain,
+    parse_event_log,
+    variable_data,
+    write_event_log,
+)
+from eaa.eventlog.uefi import GLOBAL_VARIABLE
+from eaa.kbs import TeeKeyPair
+from eaa.rats import Result
+from eaa.simulator import measure
+from eaa.simulator.measure import DEFAULT_IMAGE
+from eaa.simulator.snp_machine import measure_snp
+from eaa.tee.azure.kind import AZ_SNP, AZ_TDX
+from eaa.tee.registry import kinds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.attacks.conftest import Attack, Case, Dcap, Desk, Snp
+
+pytestmark = pytest.mark.anyio
+ALGORITHM = "sha384"
+
+
+def boot(*, acpi: bytes = b"tables of the declared machine", secure_boot: bytes = b"\1") -> list[NewEvent]:
+    """What a TD's firmware measures, in short: RTMR 0 (register 1 of the log), RTMR 1."""
+    variable = variable_data(GLOBAL_VARIABLE, "SecureBoot", secure_boot)
+    return [
+        NewEvent(1, EventType.EV_EFI_HANDOFF_TABLES2, b"\x09TdxTable\0" + bytes(8), b"the hand-off"),
+        NewEvent(1, EventType.EV_EFI_VARIABLE_DRIVER_CONFIG, variable),
+        *(NewEvent(1, EventType.EV_PLATFORM_CONFIG_FLAGS, b"ACPI DATA", acpi) for _ in range(3)),
+        NewEvent(1, EventType.EV_SEPARATOR, bytes(4)),
+        NewEvent(2, EventType.EV_EFI_BOOT_SERVICES_APPLICATION, bytes(32), b"the kernel"),
+    ]
+
+
+def registers_of(log: bytes) -> dict[str, bytes]:
+    """The RTMRs that this log replays to."""
+    replayed = parse_event_log(log).replay(ALGORITHM)
+    return {f"rtmr_{index - 1}": value for index, value in replayed.items()}
+
+
+def with_log(case: Case, log: bytes) -> Case:
+    """The guest sends this log beside its quote."""
+    sent = b64encode(log).decode()
+    return replace(case, wire=lambda raw: {"quote": b64encode(raw).decode(), "cc_eventlog": sent})
+
+
+@pytest.mark.attack(
+    "A25",
+    title="The host gives the guest ACPI tables with code of its own, and the verifier builds its expectation from the digests that the guest reports",
+    instance="BadAML (Contrast); dstack #1051; TOB-WAPI-17",
+    checks=("reference.tdx.rtmr_0", "policy.trust-vector"),
+    open="EAA does not compute which ACPI tables a machine of a declared shape has; the owner registers RTMR 0",
+)
+async def test_a25_a_log_that_replays_vouches_for_nothing(attack: Attack, dcap: Dcap) -> None:
+    """Quote and log agree about the host's tables, and that is all they do: the owner's own value for RTMR 0 is required."""
+    honest = write_event_log(boot())
+    evil = write_event_log(boot(acpi=b"tables with an AML method that patches the kernel"))
+    # The words are the same: only the digests tell the two apart.
+    assert [explain(event) for event in parse_event_log(evil).events] == [
+        explain(event) for event in parse_event_log(honest).events
+    ]
+    database = attack.desk.services.database
+    expected = {name: [value.hex()] for name, value in registers_of(honest).items()}
+    await database.put_reference_values(expected)
+    forged = with_log(dcap.case("tdx", report=registers_of(evil)), evil)
+    checks = check_event_log(parse_event_log(evil), registers_of(evil), ALGORITHM)
+    assert {check.result for check in checks} == {Result.PASS}
+    await attack.withheld(forged, "reference.tdx.rtmr_0", "policy.trust-vector")
+    await attack.twin(with_log(dcap.case("tdx", report=registers_of(honest)), honest))
+    await database.delete_reference_value("rtmr_0")
+    await attack.withheld(forged, "reference.tdx.rtmr_0")
+    await attack.withheld(dcap.case("tdx", report=registers_of(honest)), "reference.tdx.rtmr_0")
+
+
+@pytest.mark.attack(
+    "A26",
+    title="The words of an event log are forged while its digests still replay, and come out as verified",
+    instance="dstack finding 6/6",
+    checks=("eventlog.content", "eventlog.replay.rtmr_0", "eventlog.replay.rtmr_1", "unauthenticated"),
+)
+async def test_a26_words_are_held_against_digests(attack: Attack, dcap: Dcap) -> None:
+    """Where a digest is of the content it is computed again; everything else is marked as nobody's word."""
+    genuine = write_event_log(boot(secure_boot=b"\0"))
+    registers = registers_of(genuine)
+    appraisal = dcap.case("tdx", report=registers).appraised()
+
+    def judged(log: bytes) -> Any:
+        return appraisal.with_checks(check_event_log(parse_event_log(log), registers, ALGORITHM))
+
+    # Secure Boot was off; the log says that it was on, under the digest of the truth.
+    off = variable_data(GLOBAL_VARIABLE, "SecureBoot", b"\0")
+    on = variable_data(GLOBAL_VARIABLE, "SecureBoot", b"\1")
+    with attack.refused("eventlog.content"):
+        judged(genuine.replace(off, on)).accept()
+    lying = parse_event_log(genuine.replace(off, on))
+    assert lying.replay(ALGORITHM) == parse_event_log(genuine).replay(ALGORITHM)
+    assert Authenticity.MISMATCH in {event.authenticity for event in lying.events}
+    # With its digest changed too, the log no longer adds up; nor does one without the event.
+    with attack.refused("eventlog.replay.rtmr_0"):
+        judged(write_event_log(boot(secure_boot=b"\1"))).accept()
+    with attack.refused("eventlog.replay.rtmr_1"):
+        judged(write_event_log(boot(secure_boot=b"\0")[:-1])).accept()
+    # The name of a table or an image is covered by no digest, and says so.
+    renamed = parse_event_log(genuine.replace(b"ACPI DATA", b"NO TABLES"))
+    assert judged(genuine.replace(b"ACPI DATA", b"NO TABLES")).accepted
+    marks = {event.authenticity for event in renamed.events if event.data == b"NO TABLES"}
+    assert marks == {Authenticity.UNAUTHENTICATED}
+    attack.saw("unauthenticated")
+
+    judged(genuine).accept()
+    attack.passed()
+
+
+@pytest.mark.attack(
+    "A27",
+    title="Only a register that the guest extends itself is pinned: any software brings it to the expected value",
+    instance="bitrouter #567",
+    checks=(
+        "reference.tdx.mr_td",
+        "reference.tdx.rtmr_0",
+        "reference.tdx.rtmr_1",
+        "reference.tdx.rtmr_2",
+        "reference.snp.measurement",
+    ),
+)
+async def test_a27_late_registers_pin_nothing_alone(attack: Attack, dcap: Dcap, snp: Snp) -> None:
+    """Firmware and boot need a reference value of their own before anything that a guest or host chooses later counts."""
+    database = attack.desk.services.database
+    good = measure(DEFAULT_IMAGE)
+    names = ("mr_td", "rtmr_0", "rtmr_1", "rtmr_2")
+    for name in (*names, "measurement"):
+        await database.delete_reference_value(name)
+    await database.put_reference_values({"rtmr_3": [good["rtmr_3"]], "host_data": [bytes(32).hex()]})
+    other = dcap.case("tdx", image="the attacker's", report={"rtmr_3": bytes.fromhex(good["rtmr_3"])})
+    await attack.withheld(other, *(f"reference.tdx.{name}" for name in names))
+    await attack.withheld(snp.case(image="the attacker's"), "reference.snp.measurement")
+    # The same rule for every kind of TEE: what is late or the host's is never all that is required.
+    late = {"rtmr_3", "host_data", "mr_config_id", "pcr08", "pcr11", "pcr23"}
+    for kind in (*kinds().values(), AZ_SNP, AZ_TDX):
+        assert kind.required(late) - late, kind.name
+    await database.put_reference_values({name: [good[name]] for name in names})
+    await database.put_reference_values({"measurement": [measure_snp(DEFAULT_IMAGE)]})
+    await attack.withheld(other, "reference.tdx.mr_td")
+    await attack.twin(dcap.case("tdx"))
+    await attack.twin(snp.case())
+
+
+INIT_DATA = """version = "0.1.0"
+algorithm = "sha384"
+
+[data]
+"aa.toml" = '''
+kbs_url = "https://the-owners.example"
+'''
+"""
+
+
+async def _attested_with(desk: Desk, case: Case, text: str) -> tuple[Any, str, TeeKeyPair]:
+    """Run a handshake in which the guest says what it was launched with."""
+    key = TeeKeyPair.generate()
+    nonce, cookie = await desk.challenge(case.tee)
+    answer = desk.answer(case, nonce, key) | {"init-data": {"format": "toml", "body": text}}
+    return await desk.attest(cookie, answer), cookie, key
+
+
+@pytest.mark.attack(
+    "A28",
+    title="Configuration that the host gives at launch or after it is not measured: another key broker, another agent policy, LD_PRELOAD",
+    instance="TOB-WAPI-13; dstack #615; attestation-go #28 (Azure)",
+    checks=("binding.init-data", "reference.tdx.mr_config_id", "reference.snp.host_data"),
+    open="init-data are not mandatory: an owner who relies on them registers the field that carries their digest",
+)
+async def test_a28_configuration_is_bound_to_the_hardware(attack: Attack, dcap: Dcap, snp: Snp) -> None:
+    """Init-data count only if the hardware carries their digest, and an owner who registers that digest accepts no other."""
+    desk, database = attack.desk, attack.desk.services.database
+    digest = sha384(INIT_DATA.encode()).digest()
+    hostile = INIT_DATA.replace("the-owners", "the-hosts")
+    other = sha384(hostile.encode()).digest()
+    launched: dict[str, Callable[[bytes], Case]] = {
+        "tdx": lambda value: dcap.case("tdx", report={"mr_config_id": value}),
+        "sgx": lambda value: dcap.case("sgx", report={"config_id": value.ljust(64, b"\0")}),
+        "snp": lambda value: snp.case(report={"host_data": value[:32]}),
+    }
+    for launch in launched.values():
+        for case, text in (
+            (launch(digest), hostile),
+            (launch(bytes(48)), INIT_DATA),
+            (launch(other), INIT_DATA),
+        ):
+            response, cookie, _ = await _attested_with(desk, case, text)
+            attack.denied(response, "binding.init-data")
+            attack.denied(await desk.fetch(cookie=cookie))
+        response, cookie, key = await _attested_with(desk, launch(digest), INIT_DATA)
+        attack.released(await desk.fetch(cookie=cookie), key)
+    # Whoever sends none at all, or consistent ones of the host's, meets the owner's own value.
+    await database.put_reference_values({"mr_config_id": [digest.hex()], "host_data": [digest[:32].hex()]})
+    for tee, check in (("tdx", "reference.tdx.mr_config_id"), ("snp", "reference.snp.host_data")):
+        for value in (other, bytes(48)):
+            await attack.withheld(launched[tee](value), check)
+        response, cookie, _ = await _attested_with(desk, launched[tee](other), hostile)
+        attack.denied(await desk.fetch(cookie=cookie), check)
+        response, cookie, key = await _attested_with(desk, launched[tee](digest), INIT_DATA)
+        attack.released(await desk.fetch(cookie=cookie), key)
+    # On Azure the hardware's measurement covers the paravisor alone: the vTPM's PCRs of the boot are required beside it.
+    assert AZ_SNP.required(()) >= {"measurement", "pcr04"}
+    assert AZ_TDX.required(()) >= {"mr_td", "pcr04"}
