@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import sys
+from collections.abc import Mapping
 from itertools import groupby
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from eaa.tee.registry import kinds
 from eaa.verifier.reference import rules_of
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "checks.md"
-SKIPPED = ("eaa._proto", "eaa.cli", "eaa.simulator", "eaa.storage.migrations")
+SKIPPED = ("eaa._proto", "eaa.cli", "eaa.simulator", "eaa.storage.migrations", "eaa.endorser.migrations")
 HEADINGS = {
     Stage.AUTHENTICITY: "Is it real?",
     Stage.BINDING: "Is it the answer to this challenge?",
@@ -31,10 +32,12 @@ HEADINGS = {
 def rules() -> list[Rule]:
     """Return every rule of every module, each once, by id."""
     found: dict[str, Rule] = {}
-    for module in pkgutil.walk_packages(eaa.__path__, "eaa."):
-        if not module.name.startswith(SKIPPED):
-            values = vars(importlib.import_module(module.name)).values()
-            found |= {value.id: value for value in values if isinstance(value, Rule)}
+    for module in pkgutil.walk_packages(eaa.__path__, "eaa.", onerror=lambda _: None):
+        if module.name.startswith(SKIPPED):
+            continue
+        for value in vars(importlib.import_module(module.name)).values():
+            several = value.values() if isinstance(value, Mapping) else (value,)
+            found |= {each.id: each for each in several if isinstance(each, Rule)}
     for name in kinds():
         found |= {rule.id: rule for rule in rules_of(name).values()}
     return sorted(found.values(), key=lambda rule: (list(Stage).index(rule.stage), rule.id))

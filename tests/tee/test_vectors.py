@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from eaa.cli.vectors import compare_outcomes, run_vector
+from eaa.cli._vector_runs import run_vector
+from eaa.cli.vectors import compare_outcomes
 from eaa.rats import Endorsement, EndorsementError, Endorsements, EvidenceError
 from eaa.tee.dcap.collateral import (
     parse_enclave_identity,

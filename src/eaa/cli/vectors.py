@@ -4,11 +4,9 @@
 from __future__ import annotations
 
 import json
-from base64 import b64decode
 from collections import Counter
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,26 +16,7 @@ from eaa.cli._run import EXIT_OK, EXIT_REJECTED
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from eaa.rats import Appraisal, Endorsements
-    from eaa.verifier import Verifier
-
-__all__ = ["compare_outcomes", "run_vector", "vectors"]
-
-_TEES: Final = ("sgx", "tdx")
-_WHOLE: Final = ("collateral_assembled", "dcap_qvl_json")
-_LISTS: Final = {"root_ca_crl": "", "pck_crl": "pck_crl_issuer_chain"}
-_STATEMENTS: Final = {"tcb_info": "tcb_info_issuer_chain", "qe_identity": "qe_identity_issuer_chain"}
-_NAMES: Final = {
-    "mr_td": "mrtd", "rtmr_0": "rtmr0", "rtmr_1": "rtmr1", "rtmr_2": "rtmr2", "rtmr_3": "rtmr3",
-    "mr_seam": "mrseam", "mrsigner_seam": "mrsignerseam", "mr_config_id": "mrconfigid", "mr_owner": "mrowner",
-    "mr_owner_config": "mrownerconfig", "td_attributes": "td_attr", "xfam": "xfam", "seam_attributes": "seam_attr",
-    "tee_tcb_svn": "tee_tcb_svn", "tee_tcb_svn_2": "tee_tcb_svn2", "mr_service_td": "mrservicetd",
-    "mr_enclave": "mrenclave", "mr_signer": "mrsigner", "isv_prod_id": "prodid", "isv_svn": "isvsvn",
-    "attributes": "attributes",
-}  # fmt: skip
-"""Our names of measurements → the manifest's."""
-_URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
-_NUMBERS: Final = ("prodid", "isvsvn")
+__all__ = ["compare_outcomes", "vectors"]
 
 
 @click.group()
@@ -62,7 +41,8 @@ def run(manifest: Path, out: str | None) -> None:
       eaa vectors run vectors/manifest.json --json outcomes.json
       eaa vectors compare vectors/manifest.json outcomes.json
     """  # noqa: D301 - click keeps the lines after \b
-    from eaa.verifier import Verifier  # noqa: PLC0415 - slow, and `--help` does not need it
+    from eaa.cli._vector_runs import run_vector  # noqa: PLC0415 - slow, and `--help` does not need it
+    from eaa.verifier import Verifier  # noqa: PLC0415
 
     verifier = Verifier()
     outcomes = [run_vector(vector, manifest.parent, verifier) for vector in _vectors(manifest)]
@@ -127,119 +107,6 @@ def _read_json(path: Path, kind: type[Any]) -> Any:
     return value
 
 
-def run_vector(vector: Mapping[str, Any], folder: Path, verifier: Verifier) -> dict[str, Any]:
-    """Run one vector of a manifest. ``valid`` speaks of cryptography and collateral alone, with the files that are given."""
-    from eaa.rats import EaaError, EndorsementError, EvidenceError  # noqa: PLC0415 - as above
-    from eaa.tee.registry import parse_evidence  # noqa: PLC0415
-
-    tee = vector.get("tee")
-    if tee not in _TEES or "quote" not in vector.get("files", {}):
-        return _outcome(vector, "unsupported")
-    try:
-        files = {role: _read(folder, entry) for role, entry in vector["files"].items()}
-        endorsements = _endorsements(files)
-        quote = parse_evidence(files["quote"], tee=tee)
-    except EvidenceError as error:
-        return _outcome(vector, "invalid", failed_checks=[error.check])
-    except EndorsementError as error:
-        return _outcome(vector, "invalid", failed_checks=[error.code])
-    except (EaaError, OSError, ValueError, KeyError) as error:
-        return _outcome(vector, "error", error=f"{type(error).__name__}: {error}")
-    at = datetime.fromisoformat(vector["verify_at"]) if "verify_at" in vector else datetime.now(UTC)
-    appraisal = verifier.verify(quote, endorsements, at=at, report_data=quote.report_data)
-    return _outcome(vector, _judge(appraisal, endorsements), appraisal)
-
-
-def _judge(appraisal: Appraisal, endorsements: Endorsements) -> str:
-    """Say what a manifest calls ``valid``; a list or statement that the vector does not have cannot count against it."""
-    from eaa.rats import Result, Stage  # noqa: PLC0415 - as above
-
-    checks = [check for check in appraisal.checks if check.rule.stage is Stage.AUTHENTICITY]
-    if any(check.result is Result.FAIL for check in checks):
-        return "invalid"
-    if not endorsements.of_kind("tcb_info") or not endorsements.of_kind("qe_identity"):
-        return "parsed"
-    excused = {
-        rule
-        for kind, rules in {
-            "root_ca_crl": (
-                "dcap.crl.root",
-                "dcap.pck.ca-revocation",
-                "dcap.tcb-info.revocation",
-                "dcap.qe-identity.revocation",
-            ),
-            "pck_crl": ("dcap.crl.pck", "dcap.pck.revocation"),
-        }.items()
-        if not endorsements.of_kind(kind)
-        for rule in rules
-    }
-    unmade = {check.id for check in checks if check.result is Result.NOT_MADE}
-    return "invalid" if unmade - excused else "valid"
-
-
-def _read(folder: Path, entry: Mapping[str, Any]) -> bytes:
-    data: bytes = (folder / entry["path"]).read_bytes()
-    encoding = entry.get("encoding")
-    if encoding == "hex":
-        return bytes.fromhex(data.decode("ascii"))
-    if encoding in {"base64", "base64url"}:
-        return b64decode(data.translate(_URL_SAFE) + b"==")
-    return data
-
-
-def _endorsements(files: Mapping[str, bytes]) -> Endorsements:
-    from eaa.rats import Endorsement, Endorsements  # noqa: PLC0415 - as above
-    from eaa.tee.dcap.collateral_files import crl_from_bytes, endorsements_from_json, statement_from_pcs  # noqa: PLC0415
-
-    for role in _WHOLE:
-        if role in files:
-            return endorsements_from_json(files[role], role)
-    items = [
-        statement_from_pcs(files[kind], files.get(chain, b""))
-        for kind, chain in _STATEMENTS.items()
-        if kind in files
-    ]
-    items += [
-        Endorsement(kind, crl_from_bytes(files[kind]), files.get(chain, b""))
-        for kind, chain in _LISTS.items()
-        if kind in files
-    ]
-    return Endorsements(tuple(items))
-
-
-def _outcome(
-    vector: Mapping[str, Any], outcome: str, appraisal: Appraisal | None = None, **more: Any
-) -> dict[str, Any]:
-    document: dict[str, Any] = {
-        "id": vector["id"],
-        "outcome": outcome,
-        "tcb_status": None,
-        "advisory_ids": [],
-        "debug": None,
-        "measurements": {},
-        "report_data": None,
-        "failed_checks": [],
-    }
-    if appraisal is not None:
-        from eaa.rats import Result  # noqa: PLC0415 - as above
-
-        claims = appraisal.unverified
-        failed = dict.fromkeys(check.id for check in appraisal.checks if check.result is Result.FAIL)
-        document |= {
-            "tcb_status": claims.tcb_status,
-            "advisory_ids": list(claims.advisory_ids),
-            "debug": claims.debug,
-            "measurements": {
-                _NAMES[name]: int(value) if _NAMES[name] in _NUMBERS else value
-                for name, value in claims.measurements.items()
-                if name in _NAMES
-            },
-            "report_data": claims.report_data.hex(),
-            "failed_checks": list(failed),
-        }
-    return document | more
-
-
 def compare_outcomes(expected: Mapping[str, Any], outcome: Mapping[str, Any]) -> list[str]:
     """Return every difference between what a manifest expects and what was found, in words; empty when they agree."""
     if outcome["outcome"] == "unsupported":
@@ -260,9 +127,16 @@ def compare_outcomes(expected: Mapping[str, Any], outcome: Mapping[str, Any]) ->
     advisories = expected.get("advisory_ids")
     if advisories is not None and sorted(advisories) != sorted(outcome["advisory_ids"]):
         differences.append(f"advisory_ids: expected {sorted(advisories)}, found {outcome['advisory_ids']}")
-    differences.extend(
-        f"{name}: expected {value}, found {outcome['measurements'].get(name)}"
-        for name, value in expected.get("measurements", {}).items()
-        if outcome["measurements"].get(name) != value
-    )
+    found_registers = outcome["measurements"]
+    if found == "invalid" and not found_registers:
+        return differences  # malformed evidence states nothing
+    for name, value in _expected_registers(expected).items():
+        if found_registers.get(name) != value:
+            differences.append(f"{name}: expected {value}, found {found_registers.get(name)}")
     return differences
+
+
+def _expected_registers(expected: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the registers that a manifest states, of evidence and of event logs, under one set of names."""
+    rtmrs = {f"rtmr_{number}": value for number, value in expected.get("rtmr", {}).items()}
+    return {**expected.get("measurements", {}), **expected.get("pcrs", {}), **rtmrs}

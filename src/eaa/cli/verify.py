@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["explain", "read_evidence", "verify"]
 
-_TEES: Final = ("sgx", "tdx", "snp", "tpm")
+_TEES: Final = ("sgx", "tdx", "snp", "tpm", "az-snp-vtpm", "az-tdx-vtpm")
 _HEX: Final = re.compile(rb"\s*[0-9A-Fa-f\s]+")
 _BASE64: Final = re.compile(rb"\s*[A-Za-z0-9+/=\s]+")
 

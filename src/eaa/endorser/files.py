@@ -3,23 +3,27 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from eaa.rats import EndorsementError, Endorsements
 from eaa.tee.dcap.collateral_files import MAX_FILE, endorsements_from_files, endorsements_from_json
+from eaa.tee.snp.collateral_files import endorsements_from_snp_json
 
 if TYPE_CHECKING:
     from os import PathLike
 
 __all__ = ["load_endorsements"]
 
+_SNP: Final = re.compile(rb'"(snp_(vcek|vlek|chain|crl)|vcekCert)"\s*:')
+"""A member of an SNP collateral document."""
 _MAX_FILES: Final = 1024
 _MAX_TOTAL: Final = 64 * 1024 * 1024
 
 
 def load_endorsements(path: str | PathLike[str], *, ignored: list[str] | None = None) -> Endorsements:
-    """Read collateral: a JSON document, or a folder of PCS responses (its regular files, not its folders).
+    """Read collateral: a JSON document (Intel's or AMD's), or a folder of PCS responses (its regular files, not its folders).
 
     Any other file is read as a folder of one would be. The names of files that are no collateral are appended to ``ignored``.
 
@@ -34,6 +38,8 @@ def load_endorsements(path: str | PathLike[str], *, ignored: list[str] | None = 
         raise EndorsementError(
             f"{place}: {error.strerror}", hint="Name a collateral JSON file, or a folder of PCS responses."
         ) from error
+    if data.lstrip().startswith(b"{") and _SNP.search(data):
+        return endorsements_from_snp_json(data, place.name)
     if data.lstrip().startswith(b"{") and not data.lstrip()[1:].lstrip().startswith(
         (b'"tcbInfo"', b'"enclaveIdentity"')
     ):

@@ -8,6 +8,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Final
 
 from eaa.rats import EvidenceError
+from eaa.tee.azure.kind import AZ_SNP, AZ_TDX
 from eaa.tee.kind import TeeKind
 from eaa.tee.sgx.kind import KIND as SGX
 from eaa.tee.snp.kind import KIND as SNP
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OURS", "kind_of", "kinds", "parse_evidence", "vendor_roots"]
 
-OURS: Final[dict[str, TeeKind]] = {kind.name: kind for kind in (SGX, TDX, SNP, TPM)}
+OURS: Final[dict[str, TeeKind]] = {kind.name: kind for kind in (SGX, TDX, SNP, TPM, AZ_SNP, AZ_TDX)}
 
 
 @cache
