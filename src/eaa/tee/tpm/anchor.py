@@ -7,6 +7,7 @@ among the owner's, and only what the owner knows of it counts, its attributes in
 
 from __future__ import annotations
 
+from base64 import b64encode
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -66,12 +67,15 @@ def anchor_key(
 ) -> Standing:
     """Find out who vouches for ``key``."""
     problems: list[str] = []
+    facts = {"ak_public": b64encode(key.spki).decode()}
+    if key.area is not None:
+        facts["ak_name"] = key.area.name.hex()
     voucher = next(_vouchers(key, endorsements, anchors, problems), None)
     if voucher is None:
-        return Standing((_unknown(endorsements, anchors, problems),))
+        return Standing((_unknown(endorsements, anchors, problems),), facts=facts)
     checks: list[Check] = [rules.AK_ANCHORED.passed(_KNOWN, voucher.how)]
     dated: tuple[Window, ...] = ()
-    simulated, facts = voucher.simulated, {"ak_anchor": voucher.how}
+    simulated, facts = voucher.simulated, {**facts, "ak_anchor": voucher.how}
     if voucher.certificate is None:
         checks.append(rules.CHAIN.not_applicable("the owner's own word, without a certificate"))
     else:

@@ -15,7 +15,6 @@ nothing outlives what it rests on.
 from __future__ import annotations
 
 import hmac
-from base64 import b64encode
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -97,15 +96,11 @@ def check_quote(quote: TpmQuote, key: PublicKey | None) -> list[Check]:
         signed = rules.SIGNATURE.not_made("signed by the attestation key", "the key cannot be read")
     else:
         signed = _SIGNED if verifies(key, signature, quote.message) else _UNSIGNED
-    hashed, selected, empty = _scope(signature.hash, attest.selections)
-    checks = [_COMPOSED, signed, hashed]
+    hashed, selected, complete = _scope(signature.hash, attest.selections)
     values = quote.selected
-    if empty:
-        checks.append(rules.PCR_SELECTION.failed("at least one PCR", "none"))
-    elif values is None:
-        checks.append(rules.PCR_SELECTION.not_made("a value for each quoted PCR", f"quoted are {selected}"))
-    else:
-        checks.append(rules.PCR_SELECTION.passed("a value for each quoted PCR", selected))
+    if values is None:
+        complete = rules.PCR_SELECTION.not_made("a value for each quoted PCR", f"quoted are {selected}")
+    checks = [_COMPOSED, signed, hashed, complete]
     stated = attest.pcr_digest
     digest = None if values is None else pcr_digest(signature.hash, values)
     if digest is None:
@@ -116,17 +111,20 @@ def check_quote(quote: TpmQuote, key: PublicKey | None) -> list[Check]:
 
 
 @lru_cache(1024)
-def _scope(hashing: int, selections: tuple[PcrSelection, ...]) -> tuple[Check, str, bool]:
-    """Judge the hashes, and return the selection as tpm2-tools writes it, ``sha256:0,1,2``, and whether it is empty."""
+def _scope(hashing: int, selections: tuple[PcrSelection, ...]) -> tuple[Check, str, Check]:
+    """Judge the hashes, name the selection as tpm2-tools does, ``sha256:0,1,2``, and judge it as if all values were there."""
     banks = [bank_name(each.bank) for each in selections]
     weak = {hashing, *(each.bank for each in selections)} & _WEAK
-    check = rules.HASH.holds(
+    hashed = rules.HASH.holds(
         not weak, "no SHA-1", f"signature {bank_name(hashing)}, banks {', '.join(banks)}"
     )
     parts = (
         f"{name}:{','.join(map(str, each.indices))}" for name, each in zip(banks, selections, strict=True)
     )
-    return check, "+".join(parts), not any(each.mask for each in selections)
+    selected = "+".join(parts)
+    if any(each.mask for each in selections):
+        return hashed, selected, rules.PCR_SELECTION.passed("a value for each quoted PCR", selected)
+    return hashed, selected, rules.PCR_SELECTION.failed("at least one PCR", "none")
 
 
 def check_clock(quote: TpmQuote, *, strict: bool) -> Check:
@@ -170,15 +168,11 @@ def quote_facts(quote: TpmQuote) -> dict[str, Any]:
 
 
 def _claims(evidence: TpmEvidence, standing: Standing) -> Claims:
-    key = evidence.key
-    values = quote_facts(evidence.quote) | standing.facts | {"ak_public": b64encode(key.spki).decode()}
-    if key.area is not None:
-        values["ak_name"] = key.area.name.hex()
     return Claims(
         tee="tpm",
         report_data=evidence.report_data,
         measurements=evidence.measurements,
         debug=False,
         simulated=standing.simulated,
-        values=values,
+        values={**standing.facts, **quote_facts(evidence.quote)},
     )
