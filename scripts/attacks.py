@@ -27,8 +27,8 @@ HEAD = """\
 # Attacks rejected
 
 Each row is an attack or a defect that has really happened to somebody. Its test mounts it, on the library and on a whole Verdictd where
-that applies, with evidence of a chip maker in software or with recorded evidence, and holds that it is refused **by the named check** and that no secret
-leaves; its twin, the same without the attack, gets the secret. `make attacks` runs them all; so does `make test`.
+that applies, with evidence of a [chip maker in software](simulator.md), and holds that it is refused **by the named check** and that no secret leaves;
+its twin, the same without the attack, passes. `make attacks` runs them all; so does `make test`.
 
 What a check means, its source and its remedy: [Checks](reference/checks.md).
 

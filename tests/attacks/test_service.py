@@ -25,6 +25,8 @@ from eaa.rats import EvidenceError
 from eaa.storage import Database
 from eaa.tee.dcap.quote import CertificationData, pack_envelope
 from eaa.tee.registry import parse_evidence
+from eaa.tee.tpm.quote import Attest, Clock, PcrSelection, pack_attest, parse_attest
+from eaa.tee.tpm.wire import Algorithm
 from eaa.verdictd import administrator
 from eaa.verdictd._logging import configure_logging
 from eaa.verdictd.app import PUBLIC_ROUTES
@@ -122,6 +124,8 @@ async def _everything(database: Database) -> list[Any]:
         "protocol.violation",
         "dcap.quote.length",
         "dcap.pck.chain",
+        "tpm.quote.format",
+        "tpm.quote.pcr-selection",
     ),
 )
 async def test_b09_strangers_cost_little(attack: Attack, dcap: Dcap, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,8 +163,23 @@ async def test_b09_strangers_cost_little(attack: Attack, dcap: Dcap, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(PolicyEngine, "trust_claims", lambda *_, **__: pytest.fail("a policy was asked"))
         await attack.rejected(dcap.case("tdx", "altered-signature"), "dcap.quote.signature")
+    _repeated_selections(attack)
     await _work_is_bounded(attack, dcap)
     await attack.twin(case)
+
+
+def _repeated_selections(attack: Attack) -> None:
+    """The 20 KB of dstack #1267, and what of it fits a quote: no register is read a second time."""
+    once = PcrSelection(Algorithm.SHA256, 0xFFFFFF)
+    clock = Clock(0, 0, 0, True)  # noqa: FBT003 - TPMS_CLOCK_INFO.safe
+    for selections, check in (
+        ((once,) * 5000, "tpm.quote.format"),
+        ((once,) * 16, "tpm.quote.pcr-selection"),
+        ((once,) * 17, "tpm.quote.pcr-selection"),
+    ):
+        with attack.refused(check):
+            parse_attest(pack_attest(Attest(b"", bytes(64), clock, 0, selections, bytes(32))))
+    parse_attest(pack_attest(Attest(b"", bytes(64), clock, 0, (once,), bytes(32))))
 
 
 async def _work_is_bounded(attack: Attack, dcap: Dcap) -> None:

@@ -45,7 +45,7 @@ def hs256(header: dict[str, Any], payload: bytes, key: bytes) -> str:
 @pytest.mark.attack(
     "B8",
     title="A token says itself how it is to be verified: by no algorithm, by a key in its own header, by an address, by another algorithm",
-    instance="Trustee's option insecure_header_jwk; CVE-2015-9235 and its kin",
+    instance="Trustee's option insecure_header_jwk; tokens of Microsoft Azure Attestation carry jku",
     checks=(
         "token.algorithm",
         "token.header",
