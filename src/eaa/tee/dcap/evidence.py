@@ -11,7 +11,7 @@ from eaa.rats import EvidenceError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["quote_bytes"]
+__all__ = ["base64_member", "quote_bytes"]
 
 
 def quote_bytes(evidence: Mapping[str, Any]) -> bytes:
@@ -19,10 +19,17 @@ def quote_bytes(evidence: Mapping[str, Any]) -> bytes:
 
     :raises EvidenceError: when there is none.
     """
-    quote = evidence.get("quote")
-    if isinstance(quote, str):
+    return base64_member(evidence.get("quote"), "quote")
+
+
+def base64_member(value: Any, name: str) -> bytes:
+    """Return the bytes of a member in standard base64.
+
+    :raises EvidenceError: when it is something else.
+    """
+    if isinstance(value, str):
         try:
-            return b64decode(quote, validate=True)
+            return b64decode(value, validate=True)
         except ValueError:
             pass
-    raise EvidenceError("the evidence holds no quote in standard base64", check="evidence.quote")
+    raise EvidenceError(f"the evidence holds no {name} in standard base64", check=f"evidence.{name}")

@@ -124,19 +124,17 @@ class DcapVerifier:
             *standing.checks,
         ]
         # (9) The attestation key signed exactly this header and body.
+        genuine = standing.key is not None and verifies(standing.key, part.signature, envelope.signed)
+        signed_by = "signed by the attestation key"
         if standing.key is None:
-            checks.append(
-                rules.SIGNATURE.not_made("signed by the attestation key", "that key is not certified")
-            )
+            checks.append(rules.SIGNATURE.not_made(signed_by, "that key is not certified"))
         else:
-            genuine = verifies(standing.key, part.signature, envelope.signed)
             checks.append(
-                rules.SIGNATURE.holds(
-                    genuine, "signed by the attestation key", "it verifies" if genuine else "it does not"
-                )
+                rules.SIGNATURE.holds(genuine, signed_by, "it verifies" if genuine else "it does not")
             )
         if isinstance(quote, TdxQuote):
             checks.extend(tdx.check_td(quote.report, self._policy))
+            checks.extend(tdx.check_log(quote, genuine=genuine))
         else:
             checks.extend(sgx.check_enclave(quote.report))
         # (10) Now, and for this challenge.

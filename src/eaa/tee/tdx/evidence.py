@@ -106,10 +106,15 @@ class TdReport(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TdxQuote:
-    """A parsed quote of a TD (version 4, or 5 with a TD 1.0 or 1.5 body)."""
+    """A parsed quote of a TD (version 4, or 5 with a TD 1.0 or 1.5 body).
+
+    ``event_log`` is the confidential computing event log that came with it, as it came, or empty: nobody signed it, and it is read only
+    once the quote has proven genuine (attack B9).
+    """
 
     envelope: Envelope
     report: TdReport
+    event_log: bytes = b""
 
     @property
     def tee(self) -> str:

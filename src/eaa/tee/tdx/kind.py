@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from eaa.eventlog import parse_event_log, to_trustee
 from eaa.tee.dcap.claims import header_claims, platform_claims
-from eaa.tee.dcap.evidence import quote_bytes
+from eaa.tee.dcap.evidence import base64_member, quote_bytes
 from eaa.tee.dcap.roots import INTEL_ROOT
 from eaa.tee.dcap.verify import dcap_verifier
 from eaa.tee.kind import TeeClaims, TeeKind
@@ -53,14 +55,21 @@ def _required(_: Container[str]) -> frozenset[str]:
 
 
 def _from_kbs(evidence: Mapping[str, Any]) -> TdxQuote:
-    return parse_tdx_quote(quote_bytes(evidence))
+    quote = parse_tdx_quote(quote_bytes(evidence))
+    log = evidence.get("cc_eventlog")
+    if log is None or log == "":
+        return quote
+    return replace(quote, event_log=base64_member(log, "cc_eventlog"))
 
 
 def _claims(appraisal: Appraisal) -> TeeClaims:
     """Trustee's nested claims of the quote, and beside them the plain names (``mr_td``, ``rtmr_0``, …)."""
     quote = appraisal.evidence
     assert isinstance(quote, TdxQuote)
-    return TeeClaims(_quote_claims(quote) | platform_claims(appraisal), quote.report.mr_config_id)
+    claims = _quote_claims(quote) | platform_claims(appraisal)
+    if not any(check.id.startswith("eventlog.") and check.blocks for check in appraisal.checks):
+        claims["uefi_event_logs"] = to_trustee(parse_event_log(quote.event_log)) if quote.event_log else []
+    return TeeClaims(claims, quote.report.mr_config_id)
 
 
 def _quote_claims(quote: TdxQuote) -> dict[str, Any]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from eaa.eventlog import check_event_log, parse_event_log
+from eaa.eventlog.checks import CONTENT
+from eaa.rats import EvidenceError
 from eaa.tee.dcap import rules
 from eaa.tee.dcap.tcb import Rating, combine, match_isv_level, match_level, relaunch
 from eaa.tee.tdx import evidence as td
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
     from eaa.tee.dcap.pck import PckExtension
     from eaa.tee.dcap.policy import AcceptancePolicy
 
-__all__ = ["Module", "check_td", "module_of", "rate"]
+__all__ = ["Module", "check_log", "check_td", "module_of", "rate"]
 
 _DEBUG_GROUP: Final = 0xFF
 """TD_ATTRIBUTES bits 7:0 ("TD under debug"): with any of them set the TD is not trusted."""
@@ -167,3 +170,22 @@ def check_td(report: td.TdReport, policy: AcceptancePolicy) -> list[Check]:
     else:
         checks.append(rules.TDX_SERVICE_TD.not_applicable("a TD 1.0 report has no service TD"))
     return checks
+
+
+def check_log(quote: td.TdxQuote, *, genuine: bool) -> tuple[Check, ...]:
+    """Tie the event log, if one came, to the RTMRs of a quote whose signature holds; without one there is nothing to check."""
+    if not quote.event_log:
+        return ()
+    if not genuine:
+        return (CONTENT.not_made("a log of this very boot", "nobody vouches for the registers"),)
+    report = quote.report
+    registers = {
+        f"rtmr_{n}": value
+        for n, value in enumerate((report.rtmr_0, report.rtmr_1, report.rtmr_2, report.rtmr_3))
+    }
+    try:
+        log = parse_event_log(quote.event_log)
+    except EvidenceError as error:
+        return (CONTENT.failed("a well-formed event log", str(error)),)
+    # A guest may extend RTMR 3 without logging it where we can see it; reference values decide about that register.
+    return check_event_log(log, registers, "sha384", optional=("rtmr_3",))
