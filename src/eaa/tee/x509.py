@@ -18,7 +18,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.x509.oid import ExtensionOID
+from cryptography.x509.oid import ExtensionOID, SignatureAlgorithmOID
 
 from eaa.rats import EndorsementError, TrustAnchor
 from eaa.tee.der import children, common_name
@@ -53,7 +53,11 @@ _END: Final = b"-----END CERTIFICATE-----"
 _KNOWN_CRITICAL: Final = frozenset({ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE})
 
 
-_HASHES: Final = (SHA256, SHA384, SHA512)
+_ECDSA: Final = {
+    SignatureAlgorithmOID.ECDSA_WITH_SHA256: ec.ECDSA(SHA256()),
+    SignatureAlgorithmOID.ECDSA_WITH_SHA384: ec.ECDSA(SHA384()),
+    SignatureAlgorithmOID.ECDSA_WITH_SHA512: ec.ECDSA(SHA512()),
+}
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 
 
@@ -256,11 +260,11 @@ def _ecdsa_holds(
     key: ec.EllipticCurvePublicKey, signed: x509.Certificate | x509.CertificateRevocationList, message: bytes
 ) -> bool:
     """Whether ``key`` signed ``message``, the signed part of ``signed``, with ECDSA and a hash of the SHA-2 family."""
-    parameters = signed.signature_algorithm_parameters
-    if not isinstance(parameters, ec.ECDSA) or not isinstance(parameters.algorithm, _HASHES):
+    algorithm = _ECDSA.get(signed.signature_algorithm_oid)
+    if algorithm is None:
         return False
     try:
-        key.verify(signed.signature, message, parameters)
+        key.verify(signed.signature, message, algorithm)
     except InvalidSignature:
         return False
     return True
