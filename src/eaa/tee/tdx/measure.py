@@ -220,7 +220,7 @@ def _hashed(register: str, kind: str, what: str, content: bytes | memoryview | N
 
 
 def _firmware_events(tdvf: Tdvf, memory: int | None, acpi: AcpiBlobs | None) -> Iterator[MeasuredEvent]:
-    """Yield RTMR 0: OVMF without Secure Boot keys, as edk2's stable releases from 202302 to 202502 measure."""
+    """Yield RTMR 0 of OVMF without Secure Boot keys, as edk2 up to stable release 202502 measures it."""
     hob = None if memory is None else td_hob_list(tdvf, memory)
     yield _hashed("rtmr_0", "EV_EFI_HANDOFF_TABLES2", "the TD HOB list, from the size of the memory", hob)
     variables = tdvf.content(tdvf.only(SectionType.CFV))
