@@ -3,21 +3,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote_to_bytes
 
 import dcap_qvl  # type: ignore[import-untyped] # it ships no types
-import httpx2
 import pytest
 from cryptography import x509
 
-from eaa.endorser import pcs
 from eaa.endorser.authenticity import Authenticator
-from eaa.rats import EndorsementError, Endorsements, NotFound, UnavailableError
-from eaa.simulator import ChipMaker, to_common_form
+from eaa.rats import NotFound, UnavailableError
 from eaa.simulator.releases import releases
 from eaa.simulator.timeline import (
     Platform,
@@ -27,16 +24,18 @@ from eaa.simulator.timeline import (
     Timeline,
     Trouble,
 )
-from eaa.simulator.vendor_http import VendorService, VendorTransport
+from eaa.simulator.vendor_http import VendorService
 from eaa.tee.dcap.collateral import parse_tcb_info, read_signing_chain, require_signature
 from eaa.tee.dcap.signed_json import read_signed_object
 from eaa.tee.x509 import ChainReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
+    from eaa.simulator import ChipMaker
+
 pytestmark = pytest.mark.anyio
+WorldOf = Callable[..., Any]
 DAY_0: Final = datetime(2026, 11, 1, tzinfo=UTC)
 DAY: Final = timedelta(days=1)
 SECOND: Final = timedelta(seconds=1)
@@ -47,48 +46,9 @@ def day(number: float) -> datetime:
     return DAY_0 + number * DAY
 
 
-class World:
-    """A service, the time, and a client that speaks to it without sockets."""
-
-    def __init__(self, maker: ChipMaker, timeline: Timeline | None = None, at: datetime = DAY_0) -> None:
-        self.maker = maker
-        self.at = at
-        self.waits: list[float] = []
-        self.timeline = timeline or Timeline()
-        self.service = VendorService(maker, self.timeline, lambda: self.at, sleep=self._wait)
-
-    async def _wait(self, seconds: float) -> None:
-        self.waits.append(seconds)
-        await asyncio.sleep(0)
-
-    async def get(self, url: str, **headers: str) -> httpx2.Response:
-        async with httpx2.AsyncClient(
-            transport=VendorTransport(self.service), base_url="https://pcs.invalid"
-        ) as client:
-            return await client.get(url, headers={k.replace("_", "-"): v for k, v in headers.items()})
-
-    async def fetch(
-        self, tee: Literal["sgx", "tdx"] = "tdx", ca: Any = "platform", **more: Any
-    ) -> Endorsements:
-        async with httpx2.AsyncClient(transport=VendorTransport(self.service)) as client:
-            wanted = pcs.Wanted(self.maker.fmspcs[ca].hex(), tee, ca, **more)
-            return await pcs.fetch("https://pcs.invalid", wanted, client)
-
-    async def status(self, machine: Any = None, **more: Any) -> str:
-        """Return what an independent verifier makes of a quote of ``machine`` with what the service answers now."""
-        machine = machine or self.maker.machine()
-        collateral = dcap_qvl.QuoteCollateralV3.from_json(
-            json.dumps(to_common_form(await self.fetch(**more)))
-        )
-        verdict = dcap_qvl.verify_with_root_ca(
-            machine.quote_tdx(b"challenge"), collateral, self.maker.root_der, int(self.at.timestamp())
-        )
-        return str(verdict.status)
-
-
 @pytest.fixture
-def world(maker: ChipMaker) -> World:
-    return World(maker)
+def world(maker: ChipMaker, world_of: WorldOf) -> Any:
+    return world_of(maker)
 
 
 RECOVERY: Final = Recovery(19, early=day(5), standard=day(12), advisories=("INTEL-SA-09999",))
@@ -130,7 +90,7 @@ def fmspc(maker: ChipMaker, ca: str = "platform") -> str:
     ],
 )
 async def test_statements_come_signed_with_their_chain(
-    world: World, path: str, member: str, header: str
+    world: Any, path: str, member: str, header: str
 ) -> None:
     response = await world.get(path)
     assert (response.status_code, response.headers["content-type"]) == (200, "application/json")
@@ -140,7 +100,7 @@ async def test_statements_come_signed_with_their_chain(
     require_signature(signed, read_signing_chain(chain, ChainReader((world.maker.trust_anchor(),), size=4)))
 
 
-async def test_version_3_lists_components_one_by_one(world: World) -> None:
+async def test_version_3_lists_components_one_by_one(world: Any) -> None:
     response = await world.get(f"{V3}/tcb?fmspc={fmspc(world.maker)}")
     tcb_info = parse_tcb_info(read_signed_object(response.content, "tcbInfo"))
     assert (tcb_info.version, tcb_info.id, len(tcb_info.levels)) == (2, "SGX", 4)
@@ -170,11 +130,11 @@ async def test_version_3_lists_components_one_by_one(world: World) -> None:
         ("/tdx/certification/v3/tcb?fmspc=eaa06f000000", 404),
     ],
 )
-async def test_refuses_as_documented(world: World, path: str, status: int) -> None:
+async def test_refuses_as_documented(world: Any, path: str, status: int) -> None:
     assert (await world.get(path)).status_code == status
 
 
-async def test_crls_come_in_each_encoding(world: World) -> None:
+async def test_crls_come_in_each_encoding(world: Any) -> None:
     der = await world.get(f"{V4}/pckcrl?ca=processor&encoding=der")
     pem = await world.get(f"{V3}/pckcrl?ca=processor")
     assert (der.headers["content-type"], pem.headers["content-type"]) == (
@@ -189,8 +149,8 @@ async def test_crls_come_in_each_encoding(world: World) -> None:
     assert crl.is_signature_valid(world.maker.root_certificate.public_key())  # type: ignore[arg-type] # it is P-256
 
 
-async def test_lists_families_and_evaluation_numbers(maker: ChipMaker) -> None:
-    world = World(maker, Timeline(recoveries=(RECOVERY,)))
+async def test_lists_families_and_evaluation_numbers(maker: ChipMaker, world_of: WorldOf) -> None:
+    world = world_of(maker, Timeline(recoveries=(RECOVERY,)))
     everything = (await world.get(f"{V4}/fmspcs")).json()
     assert everything == [
         {"fmspc": "EAA06F000000", "platform": "E5"},
@@ -207,8 +167,8 @@ async def test_lists_families_and_evaluation_numbers(maker: ChipMaker) -> None:
 # PCK certificates.
 
 
-async def test_pck_certificates_are_those_of_the_machine(maker: ChipMaker) -> None:
-    world = World(
+async def test_pck_certificates_are_those_of_the_machine(maker: ChipMaker, world_of: WorldOf) -> None:
+    world = world_of(
         maker, Timeline(machines=(Platform("a"), Platform("b", "processor")), recoveries=(RECOVERY,))
     )
     machine = maker.machine("b", ca="processor")
@@ -231,8 +191,8 @@ async def test_pck_certificates_are_those_of_the_machine(maker: ChipMaker) -> No
     assert (await world.get(f"{V4}/pckcert?{ppid}&cpusvn={'00' * 16}&pcesvn=0d00")).status_code == 404
 
 
-async def test_pck_certificates_are_found_by_qe_id(maker: ChipMaker) -> None:
-    world = World(maker, Timeline(machines=(Platform("a"), Platform("b"))))
+async def test_pck_certificates_are_found_by_qe_id(maker: ChipMaker, world_of: WorldOf) -> None:
+    world = world_of(maker, Timeline(machines=(Platform("a"), Platform("b"))))
     machine = maker.machine("b")
     quote = dcap_qvl.parse_quote(machine.quote_tdx(b""))
     query = f"qeid={bytes(quote.header.user_data)[:16].hex()}&encrypted_ppid=&pceid=0000"
@@ -241,8 +201,8 @@ async def test_pck_certificates_are_found_by_qe_id(maker: ChipMaker) -> None:
     assert (await world.get(f"{V4}/pckcerts?qeid={'00' * 16}&pceid=0000")).status_code == 404
 
 
-async def test_pck_certificates_may_need_a_subscription(maker: ChipMaker) -> None:
-    world = World(maker, Timeline(publishing=Publishing(subscription_key="hush")))
+async def test_pck_certificates_may_need_a_subscription(maker: ChipMaker, world_of: WorldOf) -> None:
+    world = world_of(maker, Timeline(publishing=Publishing(subscription_key="hush")))
     url = f"{V4}/pckcerts?qeid={maker.machine().qe_id.hex()}&pceid=0000"
     assert (await world.get(url)).status_code == 401
     assert (await world.get(url, Ocp_Apim_Subscription_Key="wrong")).status_code == 401
@@ -255,7 +215,7 @@ async def test_pck_certificates_may_need_a_subscription(maker: ChipMaker) -> Non
 
 
 @pytest.mark.parametrize(("tee", "ca"), [("tdx", "platform"), ("sgx", "platform"), ("sgx", "processor")])
-async def test_our_client_gets_authentic_collateral(world: World, tee: Any, ca: str) -> None:
+async def test_our_client_gets_authentic_collateral(world: Any, tee: Any, ca: str) -> None:
     authenticator = Authenticator((world.maker.trust_anchor(),))
     subjects = [authenticator.authenticate(each) for each in (await world.fetch(tee, ca)).items]
     assert [each.kind for each in subjects] == ["tcb_info", "qe_identity", "pck_crl", "root_ca_crl"]
@@ -263,7 +223,7 @@ async def test_our_client_gets_authentic_collateral(world: World, tee: Any, ca: 
     assert {each.issued for each in subjects} == {DAY_0}
 
 
-async def test_our_client_speaks_version_3(world: World) -> None:
+async def test_our_client_speaks_version_3(world: Any) -> None:
     collateral = await world.fetch("sgx", version="v3")
     assert len(collateral.items) == 4
 
@@ -284,18 +244,18 @@ async def test_independent_client_gets_what_verifies_a_quote(
 # The days.
 
 
-async def test_the_same_time_gives_the_same_bytes(maker: ChipMaker) -> None:
+async def test_the_same_time_gives_the_same_bytes(maker: ChipMaker, world_of: WorldOf) -> None:
     timeline = Timeline(recoveries=(RECOVERY,))
     for now in (day(0), day(5.3), day(13)):
-        one, other = (World(maker, timeline, now) for _ in range(2))
+        one, other = (world_of(maker, timeline, now) for _ in range(2))
         for path in (f"{TDX}/tcb?fmspc={fmspc(maker)}", f"{V4}/pckcrl?ca=platform", f"{V4}/rootcacrl"):
             first, second = await one.get(path), await other.get(path)
             assert first.content == second.content
             assert first.headers == second.headers
 
 
-async def test_collateral_is_issued_anew_and_lasts(maker: ChipMaker) -> None:
-    world = World(maker, Timeline(publishing=Publishing(reissue_hours=12, validity_days=3)), day(0.4))
+async def test_collateral_is_issued_anew_and_lasts(maker: ChipMaker, world_of: WorldOf) -> None:
+    world = world_of(maker, Timeline(publishing=Publishing(reissue_hours=12, validity_days=3)), day(0.4))
     authenticator = Authenticator((maker.trust_anchor(),))
     dates = []
     for now in (day(0.4), day(0.5), day(0.99), day(1)):
@@ -306,9 +266,9 @@ async def test_collateral_is_issued_anew_and_lasts(maker: ChipMaker) -> None:
     assert dates == [day(0), day(0.5), day(0.5), day(1)]
 
 
-async def test_a_recovery_is_early_then_standard(maker: ChipMaker) -> None:
+async def test_a_recovery_is_early_then_standard(maker: ChipMaker, world_of: WorldOf) -> None:
     """A machine from before falls behind: early on the day, for everybody when the channel moves, and not a second sooner."""
-    world = World(maker, Timeline(recoveries=(RECOVERY,)))
+    world = world_of(maker, Timeline(recoveries=(RECOVERY,)))
     expected = [
         (RECOVERY.early - SECOND, "UpToDate", "UpToDate"),
         (RECOVERY.early, "OutOfDate", "UpToDate"),
@@ -325,7 +285,7 @@ async def test_a_recovery_is_early_then_standard(maker: ChipMaker) -> None:
         await world.status(evaluation_number=19)
 
 
-async def test_a_recovery_names_its_advisories_and_svns(maker: ChipMaker) -> None:
+async def test_a_recovery_names_its_advisories_and_svns(maker: ChipMaker, world_of: WorldOf) -> None:
     recovery = Recovery(
         20,
         day(1),
@@ -337,7 +297,7 @@ async def test_a_recovery_names_its_advisories_and_svns(maker: ChipMaker) -> Non
         module_svn=8,
         tdx_qe_svn=6,
     )
-    world = World(maker, Timeline(recoveries=(RECOVERY, recovery)[1:]), day(1))
+    world = world_of(maker, Timeline(recoveries=(RECOVERY, recovery)[1:]), day(1))
     tcb_info, identity, *_ = (json.loads(each.content) for each in (await world.fetch()).items[:2])
     new, old = tcb_info["tcbInfo"]["tcbLevels"][:2]
     assert (new["tcbStatus"], new["tcb"]["pcesvn"], "advisoryIDs" in new) == ("UpToDate", 14, False)
@@ -351,16 +311,18 @@ async def test_a_recovery_names_its_advisories_and_svns(maker: ChipMaker) -> Non
 
 
 @pytest.mark.parametrize("more", [{}, {"module_svn": 9, "tdx_qe_svn": 7, "pce_svn": 15}])
-async def test_a_patched_machine_is_up_to_date_again(maker: ChipMaker, more: dict[str, int]) -> None:
+async def test_a_patched_machine_is_up_to_date_again(
+    maker: ChipMaker, world_of: WorldOf, more: dict[str, int]
+) -> None:
     recovery = Recovery(19, day(1), day(2), **more)  # type: ignore[arg-type] # ints all
-    world = World(maker, Timeline(recoveries=(recovery,)), day(2))
+    world = world_of(maker, Timeline(recoveries=(recovery,)), day(2))
     patched = maker.machine(**releases(world.timeline)[-1].up_to_date())
     assert (await world.status(), await world.status(patched)) == ("OutOfDate", "UpToDate")
 
 
-async def test_a_revocation_takes_effect_on_its_day(maker: ChipMaker) -> None:
+async def test_a_revocation_takes_effect_on_its_day(maker: ChipMaker, world_of: WorldOf) -> None:
     revocation = Revocation("unlucky", at=day(3.5))
-    world = World(maker, Timeline(revocations=(revocation,), recoveries=(RECOVERY,)))
+    world = world_of(maker, Timeline(revocations=(revocation,), recoveries=(RECOVERY,)))
     unlucky = maker.machine("unlucky")
     # The certificate that it will get for a level of later is revoked with it.
     later = maker.machine("unlucky", **releases(world.timeline)[-1].up_to_date())
@@ -380,119 +342,19 @@ async def test_a_revocation_takes_effect_on_its_day(maker: ChipMaker) -> None:
     assert numbers[0] < numbers[1]
 
 
-async def test_a_machine_of_the_other_ca_is_not_revoked(maker: ChipMaker) -> None:
-    world = World(maker, Timeline(revocations=(Revocation("machine-1", day(0), "processor"),)), day(1))
+async def test_a_machine_of_the_other_ca_is_not_revoked(maker: ChipMaker, world_of: WorldOf) -> None:
+    world = world_of(maker, Timeline(revocations=(Revocation("machine-1", day(0), "processor"),)), day(1))
     assert await world.status() == "UpToDate"
 
 
-# Troubles.
-
-
-def trouble(kind: Any, **more: Any) -> Timeline:
-    return Timeline(troubles=(Trouble(kind, day(1), day(2), **more),))
-
-
-@pytest.mark.parametrize(
-    ("timeline", "raised", "match"),
-    [
-        (trouble("refused"), UnavailableError, "cannot be reached: ConnectError"),
-        (trouble("status"), UnavailableError, "answers 503"),
-        (trouble("status", status=500), UnavailableError, "answers 500"),
-        (trouble("status", status=404), NotFound, "nothing for this platform"),
-        (trouble("budget", requests=3, seconds=60), UnavailableError, "answers 429"),
-        (trouble("truncated"), EndorsementError, "/(tcb|identity|pckcrl|rootcacrl): "),
-        (trouble("oversize"), EndorsementError, "more than 4194304 bytes"),
-        (trouble("not-json"), EndorsementError, "/(tcb|identity|pckcrl|rootcacrl): "),
-        (trouble("no-chain"), EndorsementError, "lacks the header"),
-    ],
-)
-async def test_a_trouble_is_met_on_its_day_only(
-    maker: ChipMaker, timeline: Timeline, raised: type[Exception], match: str
-) -> None:
-    world = World(maker, timeline, day(1) - SECOND)
-    assert await world.status() == "UpToDate"
-    for now in (day(1), day(2) - SECOND):
-        world.at = now
-        with pytest.raises(raised, match=match):
-            await world.fetch()
-    world.at = day(2)
-    assert await world.status() == "UpToDate"
-
-
-@pytest.mark.parametrize("kind", ["mis-signed", "impostor"])
-async def test_others_signatures_are_told_from_genuine_ones(maker: ChipMaker, kind: Any) -> None:
-    world = World(maker, trouble(kind), day(1))
-    authenticator = Authenticator((maker.trust_anchor(),))
-    genuine_chain = {each.issuer_chain for each in maker.collateral("tdx", day(1)).items}
-    for each in (await world.fetch()).items:
-        with pytest.raises(EndorsementError):
-            authenticator.authenticate(each)
-        assert (each.issuer_chain in genuine_chain) == (kind == "mis-signed" or each.kind == "root_ca_crl")
-    pck = await world.get(f"{V4}/pckcerts?qeid={maker.machine().qe_id.hex()}&pceid=0000")
-    assert unquote_to_bytes(pck.json()[0]["cert"]) not in maker.machine().pck_chain
-
-
-async def test_another_family_is_answered_for(maker: ChipMaker) -> None:
-    world = World(maker, trouble("wrong-fmspc", paths="*/tcb"), day(1))
-    tcb_info = Authenticator((maker.trust_anchor(),)).authenticate((await world.fetch()).items[0])
-    assert tcb_info.scope == "tdx/eaa0ff000000"
-    with pytest.raises(ValueError, match="Fmspc mismatch"):
-        await world.status()
-
-
-async def test_a_stall_lets_collateral_expire(maker: ChipMaker) -> None:
-    timeline = Timeline(troubles=(Trouble("stalled", day(1), day(60)),), recoveries=(RECOVERY,))
-    world = World(maker, timeline, day(31) - SECOND)
-    assert await world.status() == "UpToDate"
-    world.at = day(31) + SECOND
-    with pytest.raises(ValueError, match="TCBInfo expired"):
-        await world.status()
-    world.at = day(60)
-    assert await world.status() == "OutOfDate"
-
-
-async def test_a_replay_is_genuine_but_older(maker: ChipMaker) -> None:
-    world = World(maker, trouble("replayed", days=7), day(1))
-    authenticator = Authenticator((maker.trust_anchor(),))
-    assert {authenticator.authenticate(each).issued for each in (await world.fetch()).items} == {day(-6)}
-
-
-async def test_slow_answers_wait_and_no_longer_than_told(maker: ChipMaker) -> None:
-    world = World(maker, trouble("slow", seconds=2.5), day(1))
-    await world.get(f"{V4}/qe/identity")
-    world.at = day(2)
-    await world.get(f"{V4}/qe/identity")
-    assert world.waits == [2.5]
-
-
-async def test_a_budget_refills_and_says_when(maker: ChipMaker) -> None:
-    world = World(maker, trouble("budget", requests=2, seconds=10), day(1))
-    statuses = []
-    for _ in range(3):
-        statuses.append((await world.get(f"{V4}/qe/identity")).status_code)
-        world.at += 3 * SECOND
-    assert statuses == [200, 200, 429]
-    refused = await world.get(f"{V4}/qe/identity")
-    assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
-    world.at += SECOND
-    assert (await world.get(f"{V4}/qe/identity")).status_code == 200
-
-
-async def test_a_trouble_is_met_on_its_paths_only(maker: ChipMaker) -> None:
-    world = World(maker, trouble("status", status=429, retry_after=7, paths="/sgx/*/pckcrl"), day(1))
-    refused = await world.get(f"{V4}/pckcrl?ca=platform")
-    assert (refused.status_code, refused.headers["retry-after"]) == (429, "7")
-    assert (await world.get(f"{V4}/rootcacrl")).status_code == 200
-
-
-async def test_thirty_days(maker: ChipMaker) -> None:
+async def test_thirty_days(maker: ChipMaker, world_of: WorldOf) -> None:
     """A month in one sight: what an independent verifier says of two machines at noon of each day."""
     timeline = Timeline(
         recoveries=(RECOVERY,),
         revocations=(Revocation("machine-2", day(20)),),
         troubles=(Trouble("status", day(8), day(10)), Trouble("refused", day(10), day(11))),
     )
-    world = World(maker, timeline)
+    world = world_of(maker, timeline)
     seen = []
     for number in range(30):
         world.at = day(number + 0.5)
