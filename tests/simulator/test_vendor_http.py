@@ -146,7 +146,7 @@ async def test_crls_come_in_each_encoding(world: Any) -> None:
     assert bytes.fromhex((await world.get(f"{V4}/rootcacrl")).text) == root.content
     crl = x509.load_der_x509_crl(root.content)
     assert crl.next_update_utc == day(365)
-    assert crl.is_signature_valid(world.maker.root_certificate.public_key())  # type: ignore[arg-type] # it is P-256
+    assert crl.is_signature_valid(world.maker.root_certificate.public_key())
 
 
 async def test_lists_families_and_evaluation_numbers(maker: ChipMaker, world_of: WorldOf) -> None:
