@@ -32,6 +32,7 @@ SUBCOMMANDS: Final = {
     "vectors": Subcommand("eaa.cli.vectors:vectors", "Run recorded evidence and compare the outcomes."),
     "eventlog": Subcommand("eaa.cli.eventlog:eventlog", "Show and replay what a boot measured."),
     "diff": Subcommand("eaa.cli.diff:diff", "Tell what two boots, quotes or verdicts have differently."),
+    "measure": Subcommand("eaa.cli.measure:measure", "Compute what software will measure to."),
     "sim": Subcommand("eaa.cli.sim:sim", "Mint evidence with a chip maker in software."),
     "key": Subcommand("eaa.cli.key:key", "Create and list key-encryption keys."),
     "resource": Subcommand("eaa.cli.resource:resource", "Store the secrets that are released."),
