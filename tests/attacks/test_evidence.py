@@ -23,11 +23,13 @@ from eaa.simulator import measure
 from eaa.simulator.measure import DEFAULT_IMAGE
 from eaa.tee.dcap.policy import ACCEPTABLE_STATUSES, AcceptancePolicy
 from eaa.tee.dcap.quote import MAX_QUOTE_SIZE
+from eaa.tee.dcap.verify import dcap_verifier
 from eaa.tee.registry import parse_evidence
+from eaa.tee.sgx.evidence import SgxQuote
 from eaa.tee.snp.minimum_tcb import TcbFloor
 from eaa.tee.snp.policy import SnpPolicy
 from eaa.tee.snp.product import Product
-from eaa.tee.tdx.evidence import ATTR_SEPT_VE_DISABLE
+from eaa.tee.tdx.evidence import ATTR_SEPT_VE_DISABLE, TdxQuote
 from eaa.verifier.policy import load_default
 from eaa.verifier.reference import check_reference_values
 
@@ -297,10 +299,16 @@ async def test_a18_no_policy_accepts_debug(attack: Attack, dcap: Dcap, snp: Snp)
     assert {each.name for each in fields(AcceptancePolicy)} == set(choices)
     assert not [name for name in choices if "debug" in name]
     checks = {"tdx": "tdx.td.debug", "sgx": "sgx.enclave.debug"}
+    debugged = {tee: dcap.case(tee, "debug") for tee in checks}
     for values in product(*choices.values()):
         policy = AcceptancePolicy(**dict(zip(choices, values, strict=True)))
+        verifier = dcap_verifier((dcap.maker.trust_anchor(),), (policy,))
         for tee, check in checks.items():
-            appraisal = dcap.case(tee, "debug", policy=policy).appraised()
+            quote = parse_evidence(debugged[tee].evidence(bytes(64)), tee=tee)
+            assert isinstance(quote, SgxQuote | TdxQuote)
+            appraisal = verifier.verify(
+                quote, debugged[tee].endorsements, at=attack.desk.AT, report_data=bytes(64)
+            )
             assert [each.id for each in appraisal.failing] == [check]
     for tee, check in checks.items():
         await attack.rejected(dcap.case(tee, "debug"), check)

@@ -9,7 +9,8 @@ import json
 import logging
 import re
 import sys
-from base64 import urlsafe_b64decode
+from base64 import b64encode, urlsafe_b64decode
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -162,7 +163,13 @@ async def test_b09_strangers_cost_little(attack: Attack, dcap: Dcap, monkeypatch
         )
     with monkeypatch.context() as patch:
         patch.setattr(PolicyEngine, "trust_claims", lambda *_, **__: pytest.fail("a policy was asked"))
-        await attack.rejected(dcap.case("tdx", "altered-signature"), "dcap.quote.signature")
+        patch.setattr("eaa.tee.tdx.verify.parse_event_log", lambda _: pytest.fail("a log was read"))
+        patch.setattr("eaa.tee.tdx.kind.parse_event_log", lambda _: pytest.fail("a log was read"))
+        unsigned = dcap.case("tdx", "altered-signature")
+        long = {"cc_eventlog": b64encode(bytes(100_000)).decode()}
+        await attack.rejected(
+            replace(unsigned, wire=lambda raw: unsigned.wire(raw) | long), "dcap.quote.signature"
+        )
     _repeated_selections(attack)
     await _work_is_bounded(attack, dcap)
     await attack.twin(case)
