@@ -15,16 +15,18 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from eaa.endorser.http import Gate, checked, get
 from eaa.rats import Endorsement, EndorsementError, NotFound
 from eaa.tee.dcap.collateral_files import crl_from_bytes
-from eaa.tee.snp.product import Tcb, product_of_name
+from eaa.tee.snp.product import Product, Tcb, product_of_name
 from eaa.tee.x509 import read_certificates
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import httpx2
 
     from eaa.endorser.http import Answer
     from eaa.endorser.needs import Need
 
-__all__ = ["AMD_KDS", "KdsSource", "levels_of"]
+__all__ = ["AMD_KDS", "KdsSource", "levels_of", "tcb_of"]
 
 AMD_KDS: Final = "https://kdsintf.amd.com"
 _LEVELS: Final = {
@@ -40,6 +42,22 @@ def levels_of(tcb: Tcb) -> dict[str, str]:
     """Return the parameters that name a TCB, in AMD's order."""
     levels = {name: getattr(tcb, field) for name, field in _LEVELS.items()}
     return {name: f"{level:02d}" for name, level in levels.items() if level is not None}
+
+
+def tcb_of(query: Mapping[str, str], product: str) -> Tcb | None:
+    """Return the TCB that the parameters name, or None when one is missing, out of range, or not of the product."""
+    turin = product_of_name(product) is Product.TURIN
+    levels: dict[str, int | None] = {"fmc": None}
+    for name, field in _LEVELS.items():
+        text = query.get(name, "")
+        if name == "fmcSPL" and not turin:
+            if text:
+                return None
+            continue
+        if not (text.isascii() and text.isdigit() and len(text) <= 3 and int(text) <= 0xFF):
+            return None
+        levels[field] = int(text)
+    return Tcb(**levels)  # type: ignore[arg-type] # only fmc may be None, and is for the lines before Turin
 
 
 class KdsSource:

@@ -175,14 +175,17 @@ async def fetch(
     """
     source = PcsSource(base_url, client, root_crl_url=root_crl_url, version=wanted.version)
     try:
-        async with asyncio.timeout(timeout_seconds), asyncio.TaskGroup() as tasks:
-            parts = [tasks.create_task(source.fetch(need)) for need in wanted.needs()]
+        async with asyncio.timeout(timeout_seconds):
+            found = await asyncio.gather(*map(source.fetch, wanted.needs()), return_exceptions=True)
     except TimeoutError as error:
         raise UnavailableError(f"{source.name} did not answer within {timeout_seconds:g} seconds") from error
-    except ExceptionGroup as group:
-        # One reason is enough to act on; the rest is mostly the same again.
-        raise group.exceptions[0] from group
-    return Endorsements(tuple(each.result() for each in parts))
+    # One reason is enough to act on; the rest is mostly the same again.
+    items = []
+    for each in found:
+        if isinstance(each, BaseException):
+            raise each
+        items.append(each)
+    return Endorsements(tuple(items))
 
 
 def _channel(slot: str) -> dict[str, str]:

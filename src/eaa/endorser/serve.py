@@ -1,57 +1,96 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Endorser as a service: the store, in the language of Intel's PCCS, so that existing clients of DCAP can use it.
+"""The Endorser as a service: the store, in the language of Intel's PCCS and of AMD's KDS, so that existing clients can use it.
 
 Paths, headers and encodings as Intel's PCS API version 4 has them; ``rootcacrl`` (in hex) and the texts of errors as Intel's
-caching service has them. An answer is what the store holds; nothing is fetched because somebody asks.
+caching service has them. An answer is what the store holds; nothing is fetched while somebody waits.
 """
 
 from __future__ import annotations
 
 import base64
 import re
+from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from starlette.applications import Starlette
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from eaa.endorser.authenticity import anchor_id
+from eaa.endorser.authenticity import TCB_EVALUATION_NUMBERS, anchor_id
+from eaa.endorser.doctor import diagnose
+from eaa.endorser.kds import tcb_of
+from eaa.endorser.metrics import Metrics
+from eaa.tee.snp.product import Product
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from starlette.requests import Request
 
-    from eaa.endorser.store import Snapshot, Store
+    from eaa.endorser.needs import Need
+    from eaa.endorser.store import Store, Stored
     from eaa.rats import Endorsement, TrustAnchor
 
 __all__ = ["create_app"]
 
 _FMSPC: Final = re.compile(r"[0-9A-Fa-f]{12}")
+_HARDWARE_ID: Final = re.compile(r"(?:[0-9A-Fa-f]{2}){8}|(?:[0-9A-Fa-f]{2}){64}")
 _INVALID: Final = (400, "Invalid request parameters.")
 _NO_DATA: Final = (404, "No cache data for this platform.")
 _CHAIN_HEADERS: Final = {
     "tcb_info": "TCB-Info-Issuer-Chain",
     "qe_identity": "SGX-Enclave-Identity-Issuer-Chain",
     "pck_crl": "SGX-PCK-CRL-Issuer-Chain",
+    TCB_EVALUATION_NUMBERS: "TCB-Evaluation-Data-Numbers-Issuer-Chain",
 }
+_JSON: Final = "application/json"
+_CRL: Final = "application/pkix-crl"
+_PEM: Final = "application/x-pem-file"
+_CERTIFICATE: Final = "application/x-x509-ca-cert"
+
+_Answer = tuple[bytes, dict[str, str]]
 
 
-def create_app(store: Store, anchor: TrustAnchor) -> Starlette:
-    """Return an ASGI application that serves what ``store`` holds below ``anchor``.
+def create_app(
+    store: Store,
+    anchor: TrustAnchor,
+    *,
+    wanted: Iterable[Need] = (),
+    metrics: Metrics | None = None,
+) -> Starlette:
+    """Return an ASGI application that serves what ``store`` holds: of Intel's kinds what is below ``anchor``, of AMD's all.
 
-    One application speaks for one chip maker, since most requests do not say whose collateral they want.
+    One application speaks for one maker of Intel's kind, since most requests do not say whose collateral they want; AMD's say their
+    product, and its roots are ``store``'s other anchors. ``wanted`` is what the status reports on beside what is held and seen.
     """
-    root = anchor_id(anchor)
+    wanted, metrics = tuple(wanted), metrics or Metrics()
 
+    async def status(_: Request) -> Response:
+        diagnosis = await diagnose(store, wanted)
+        return JSONResponse(diagnosis.to_json(), status_code=200 if diagnosis.healthy else 503)
+
+    async def numbers(_: Request) -> Response:
+        return Response(metrics.render(await diagnose(store, wanted)), media_type="text/plain; version=0.0.4")
+
+    return Starlette(
+        routes=[
+            *_pccs_routes(store, anchor_id(anchor)),
+            *_kds_routes(store),
+            Route("/status", status),
+            Route("/metrics", numbers),
+        ]
+    )
+
+
+def _pccs_routes(store: Store, root: str) -> list[Route]:
     def tcb_info(tee: str) -> Callable[[Request], Response]:
         def answer(request: Request) -> Response:
             fmspc = request.query_params.get("fmspc", "")
             if not _FMSPC.fullmatch(fmspc) or not _channel_is_valid(request):
                 return _refusal(_INVALID)
-            return _statement(request, store.snapshot(), ("tcb_info", root, f"{tee}/{fmspc.lower()}"))
+            return _statement(request, store, f"tcb_info/{root}/{tee}/{fmspc.lower()}")
 
         return answer
 
@@ -59,39 +98,66 @@ def create_app(store: Store, anchor: TrustAnchor) -> Starlette:
         def answer(request: Request) -> Response:
             if not _channel_is_valid(request):
                 return _refusal(_INVALID)
-            return _statement(request, store.snapshot(), ("qe_identity", root, enclave))
+            return _statement(request, store, f"qe_identity/{root}/{enclave}")
 
         return answer
+
+    def numbers(tee: str) -> Callable[[Request], Response]:
+        return lambda request: _found(request, store, f"{TCB_EVALUATION_NUMBERS}/{root}/{tee}", _JSON)
 
     def pck_crl(request: Request) -> Response:
         ca = request.query_params.get("ca", "").lower()
         encoding = request.query_params.get("encoding", "pem").lower()
         if ca not in {"platform", "processor"} or encoding not in {"pem", "der"}:
             return _refusal(_INVALID)
-        found = store.snapshot().find("pck_crl", root, ca)
-        if found is None:
-            return _refusal(_NO_DATA)
-        if encoding == "der":
-            return _respond(request, found, found.content, "application/pkix-crl")
-        return _respond(request, found, _crl_pem(found.content), "application/x-pem-file")
+        return _found(request, store, f"pck_crl/{root}/{ca}", _CRL if encoding == "der" else _PEM)
 
     def root_crl(request: Request) -> Response:
-        found = store.snapshot().find("root_ca_crl", root)
-        if found is None:
-            return _refusal(_NO_DATA)
-        return _respond(request, found, found.content.hex().encode(), "application/pkix-crl")
+        return _found(request, store, f"root_ca_crl/{root}", "hex")
 
-    return Starlette(
-        routes=[
-            Route("/sgx/certification/v4/tcb", tcb_info("sgx")),
-            Route("/tdx/certification/v4/tcb", tcb_info("tdx")),
-            Route("/sgx/certification/v4/qe/identity", identity("QE")),
-            Route("/tdx/certification/v4/qe/identity", identity("TD_QE")),
-            Route("/sgx/certification/v4/qve/identity", identity("QVE")),
-            Route("/sgx/certification/v4/pckcrl", pck_crl),
-            Route("/sgx/certification/v4/rootcacrl", root_crl),
-        ]
-    )
+    sgx, tdx = "/sgx/certification/v4", "/tdx/certification/v4"
+    return [
+        Route(f"{sgx}/tcb", tcb_info("sgx")),
+        Route(f"{tdx}/tcb", tcb_info("tdx")),
+        Route(f"{sgx}/qe/identity", identity("QE")),
+        Route(f"{tdx}/qe/identity", identity("TD_QE")),
+        Route(f"{sgx}/qve/identity", identity("QVE")),
+        Route(f"{sgx}/tcbevaluationdatanumbers", numbers("sgx")),
+        Route(f"{tdx}/tcbevaluationdatanumbers", numbers("tdx")),
+        Route(f"{sgx}/pckcrl", pck_crl),
+        Route(f"{sgx}/rootcacrl", root_crl),
+    ]
+
+
+def _kds_routes(store: Store) -> list[Route]:
+    roots = [anchor_id(each) for each in store.anchors]
+
+    def find(request: Request, kind: str, scope: str, form: str) -> Response:
+        if request.path_params["product"] not in list(Product):
+            return _refusal(_NO_DATA)
+        stored = store.snapshot().stored
+        key = next((key for root in roots if (key := f"{kind}/{root}/{scope}") in stored), "")
+        return _found(request, store, key, form)
+
+    def chain(key: str) -> Callable[[Request], Response]:
+        return lambda request: find(request, "snp_chain", f"{request.path_params['product']}/{key}", _PEM)
+
+    def crl(request: Request) -> Response:
+        return find(request, "snp_crl", request.path_params["product"], _CRL)
+
+    def vcek(request: Request) -> Response:
+        product, hardware = request.path_params["product"], request.path_params["hardware"]
+        if not _HARDWARE_ID.fullmatch(hardware) or (tcb := tcb_of(request.query_params, product)) is None:
+            return _refusal(_INVALID)
+        return find(request, "snp_vcek", f"{product}/{hardware.lower()}/{tcb.pack().hex()}", _CERTIFICATE)
+
+    return [
+        Route("/vcek/v1/{product}/cert_chain", chain("vcek")),
+        Route("/vlek/v1/{product}/cert_chain", chain("vlek")),
+        Route("/vcek/v1/{product}/crl", crl),
+        Route("/vlek/v1/{product}/crl", crl),
+        Route("/vcek/v1/{product}/{hardware}", vcek),
+    ]
 
 
 def _channel_is_valid(request: Request) -> bool:
@@ -105,26 +171,49 @@ def _channel_is_valid(request: Request) -> bool:
     return update is None or update.lower() in {"early", "standard"}
 
 
-def _statement(request: Request, snapshot: Snapshot, key: tuple[str, str, str]) -> Response:
-    stored = snapshot.stored.get("/".join(key))
+def _statement(request: Request, store: Store, key: str) -> Response:
+    snapshot, query = store.snapshot(), request.query_params
+    if (number := query.get("tcbEvaluationDataNumber")) is not None:
+        stored = snapshot.numbered(key, int(number))
+    elif query.get("update", "").lower() == "early":
+        stored = snapshot.early(key)
+    else:
+        stored = snapshot.stored.get(key)
+    return _respond(request, stored, _JSON)
+
+
+def _found(request: Request, store: Store, key: str, form: str) -> Response:
+    return _respond(request, store.snapshot().stored.get(key), form)
+
+
+def _respond(request: Request, stored: Stored | None, form: str) -> Response:
     if stored is None:
         return _refusal(_NO_DATA)
-    number = request.query_params.get("tcbEvaluationDataNumber")
-    if number is not None and int(number) != stored.subject.evaluation_number:
-        return _refusal(_NO_DATA)
-    return _respond(request, stored.endorsement, stored.endorsement.content, "application/json")
+    body, headers = _prepared(stored.endorsement, form)
+    known = request.headers.get("if-none-match")
+    if known is not None:
+        tags = [each.strip().removeprefix("W/") for each in known.split(",")]
+        if headers["ETag"] in tags or "*" in tags:
+            return Response(
+                status_code=304, headers={name: headers[name] for name in headers if name != "Content-Type"}
+            )
+    return Response(body, headers=headers)
 
 
-def _respond(request: Request, endorsement: Endorsement, body: bytes, media_type: str) -> Response:
+@lru_cache(maxsize=4096)
+def _prepared(endorsement: Endorsement, form: str) -> _Answer:
+    """Return the body and headers of an answer; they depend on the content alone."""
+    body, media_type = endorsement.content, form
+    if form == "hex":
+        body, media_type = body.hex().encode(), _CRL
+    elif form == _PEM and endorsement.kind == "pck_crl":
+        body = _crl_pem(body)
     tag = f'"{sha256(body + endorsement.issuer_chain).hexdigest()[:32]}"'
     # Whoever caches asks again: what is here may be replaced at any time, by a newer CRL above all.
-    headers = {"ETag": tag, "Cache-Control": "no-cache"}
+    headers = {"Content-Type": media_type, "ETag": tag, "Cache-Control": "no-cache"}
     if chain_header := _CHAIN_HEADERS.get(endorsement.kind):
         headers[chain_header] = quote(endorsement.issuer_chain, safe="")
-    known = [each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")]
-    if tag in known or "*" in known:
-        return Response(status_code=304, headers=headers)
-    return Response(body, headers=headers, media_type=media_type)
+    return body, headers
 
 
 def _refusal(status: tuple[int, str]) -> Response:
