@@ -23,6 +23,7 @@ from eaa.kbs import (
     Attestation,
     Challenge,
     ErrorInformation,
+    InitData,
     Request,
     TeePubKey,
     TokenResponse,
@@ -66,6 +67,7 @@ class FakeKbs:
     answers: dict[str, list[Response]] = field(default_factory=dict)
     sessions: dict[str, TeePubKey | None] = field(default_factory=dict)
     keys_seen: list[TeePubKey] = field(default_factory=list)
+    init_data_seen: list[InitData | None] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
     extra_params: Any = ""
     hash_algorithm: str = "sha384"
@@ -117,6 +119,7 @@ class FakeKbs:
         assert message.tee_evidence.primary_evidence == {"quote": expected.hex()}
         self.sessions[session] = runtime.tee_pubkey
         self.keys_seen.append(runtime.tee_pubkey)
+        self.init_data_seen.append(message.init_data)
         return Response(TokenResponse(token=jwt(self.token_expires)).to_json())
 
     async def _resource(self, http: HttpRequest) -> Response:

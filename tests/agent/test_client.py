@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 
 from eaa.agent.client import KbsClient
 from eaa.image import ImageError
-from eaa.kbs import TeeKeyPair, encrypt
+from eaa.kbs import InitData, TeeKeyPair, encrypt
 from eaa.rats import AccessDenied, ConfigurationError, NotFound, ProtocolError, UnavailableError
 
 if TYPE_CHECKING:
@@ -296,3 +296,12 @@ async def test_each_key_pair_is_bound_by_its_own_evidence(
 async def test_a_token_is_the_broker_s_own(client: KbsClient) -> None:
     _, claims, _ = (await client.get_token()).split(".")
     assert json.loads(urlsafe_b64decode(claims + "==")) == {"exp": 2_000_000_000.0}
+
+
+async def test_init_data_goes_with_the_evidence(kbs: FakeKbs, attester: FakeAttester) -> None:
+    text = "version = '0.1.0'\nalgorithm = 'sha384'\n[data]\n"
+    async with KbsClient(kbs.url, attester, init_data=text) as client:
+        await client.get_token()
+    async with KbsClient(kbs.url, attester) as without:
+        await without.get_token()
+    assert kbs.init_data_seen == [InitData(format="toml", body=text), None]

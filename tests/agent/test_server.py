@@ -57,7 +57,7 @@ async def test_both_servers_answer_from_the_ready_event_to_the_signal(
     task = asyncio.create_task(serve(configuration(kbs.url), ready.set_result))
     event = await asyncio.wait_for(ready, 10)
     assert (event["event"], event["tee"], event["pid"]) == ("ready", "tdx", os.getpid())
-    async with httpx2.AsyncClient() as http:
+    async with httpx2.AsyncClient(timeout=30) as http:
         answer = await http.get(f"{event['rest']}/cdh/resource/default/key/1")
     async with grpc.aio.insecure_channel(event["grpc"]) as channel:
         request = api_pb2.GetResourceRequest(ResourcePath="kbs:///default/key/1")
@@ -115,3 +115,32 @@ def test_the_process_prints_one_line_and_logs_json_on_standard_error(tmp_path: P
     records = [json.loads(line) for line in logs.splitlines()]
     assert records[-1]["event"] == "stopped"
     assert all({"event", "level", "time"} <= record.keys() for record in records)
+
+
+async def test_init_data_are_read_at_the_start_and_sent(
+    kbs: FakeKbs, fake_driver: FakeAttester, tmp_path: Path
+) -> None:
+    file = tmp_path / "initdata.toml"
+    file.write_text("version = '0.1.0'\nalgorithm = 'sha384'\n[data]\nrole = 'wéb'\n", encoding="utf-8")
+    ready: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+    config = configuration(kbs.url, init_data_file=str(file))
+    task = asyncio.create_task(serve(config, ready.set_result))
+    event = await asyncio.wait_for(ready, 10)
+    async with httpx2.AsyncClient() as http:
+        assert (await http.get(f"{event['rest']}/cdh/resource/default/key/1")).status_code == 200
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    (sent,) = kbs.init_data_seen
+    assert sent is not None
+    assert sent.body == file.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("content", [None, b"\xff", b"version = '0.1.0'", b"x" * (1 << 20) + b"y"])
+async def test_init_data_that_are_none_are_refused_at_the_start(
+    fake_driver: FakeAttester, tmp_path: Path, content: bytes | None
+) -> None:
+    file = tmp_path / "initdata.toml"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r"initdata\.toml"):
+        await serve(configuration("http://127.0.0.1:1", init_data_file=str(file)), print)

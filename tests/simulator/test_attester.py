@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from base64 import b64decode
+from hashlib import sha256
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import pytest
 import eaa
 from eaa.rats import ConfigurationError
 from eaa.simulator import ChipMaker, SimulatedAttester, measure
+from eaa.tee.registry import kind_of
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -125,3 +127,28 @@ def test_settings_that_cannot_be_used_are_refused_at_once(
 def test_it_is_found_by_its_entry_point() -> None:
     (found,) = entry_points(group="eaa.attesters", name="simulator")
     assert found.load() is SimulatedAttester
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("tee", "field", "size"), [("tdx", "mr_config_id", 48), ("sgx", "config_id", 64)])
+async def test_evidence_carries_what_the_guest_was_launched_with(
+    folder: Path, at: datetime, tee: str, field: str, size: int
+) -> None:
+    text = b"version = '0.1.0'\nalgorithm = 'sha256'\n[data]\n"
+    (folder / "initdata.toml").write_bytes(text)
+    settings = {"vendor": folder, "tee": tee, "init_data_file": str(folder / "initdata.toml")}
+    appraisal = await appraise(settings, at)
+    assert appraisal.accepted
+    carried = kind_of(tee).claims(appraisal).init_data
+    assert carried == sha256(text).digest().ljust(size, b"\0")
+    given = await appraise({"vendor": folder, "tee": tee, field: "ab" * size}, at)
+    assert kind_of(tee).claims(given).init_data == b"\xab" * size
+
+
+@pytest.mark.parametrize("text", [None, "", "algorithm = 'md'", "algorithm = 7", "algorithm"])
+def test_init_data_that_are_none_are_refused(folder: Path, text: str | None) -> None:
+    file = folder / "initdata.toml"
+    if text is not None:
+        file.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="init-data"):
+        SimulatedAttester({"vendor": folder, "init_data_file": file})
