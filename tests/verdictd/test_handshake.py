@@ -265,7 +265,7 @@ async def test_missing_resource_is_not_found(kit: Any) -> None:
         assert response.json()["type"].startswith(ERRORS)
 
 
-@pytest.mark.parametrize("tee", ["sample", "sampledevice", "nvidia", "tpm", "", "x" * 65])
+@pytest.mark.parametrize("tee", ["sample", "sampledevice", "nvidia", "cca", "", "x" * 65])
 async def test_unknown_tees_get_no_challenge(kit: Any, tee: str) -> None:
     """There is no challenge for what nobody here can verify, and none for samples ever."""
     body = {"version": "0.4.0", "tee": tee, "extra-params": ""}
