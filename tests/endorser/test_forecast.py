@@ -10,7 +10,7 @@ import pytest
 
 from eaa.endorser.forecast import forecast
 from eaa.endorser.platforms import Observer
-from eaa.rats import Endorsement, Endorsements
+from eaa.rats import Endorsements
 from eaa.simulator import mint
 from eaa.simulator.publication import Publication
 from eaa.simulator.releases import releases
@@ -31,11 +31,12 @@ DAY = timedelta(days=1)
 def statements(publication: Publication, fmspc: bytes, number: int, at: datetime) -> Endorsements:
     release = publication.release(at, number)
     assert release is not None
-    items: list[Endorsement] = []
-    for tee in ("tdx", "sgx"):
-        for signed in (publication.tcb_info(tee, fmspc, release, at), publication.identity(tee, release, at)):
-            items.append(statement_from_pcs(signed.body, signed.issuer_chain))
-    return Endorsements(tuple(items))
+    signed = [
+        each
+        for tee in ("tdx", "sgx")
+        for each in (publication.tcb_info(tee, fmspc, release, at), publication.identity(tee, release, at))
+    ]
+    return Endorsements(tuple(statement_from_pcs(each.body, each.issuer_chain) for each in signed))
 
 
 async def test_platforms_that_fall_short_are_named_before_they_do(store: Store, maker: ChipMaker) -> None:

@@ -13,6 +13,16 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
+from eaa.cli._endorser_reports import (
+    as_of_option,
+    doctor,
+    export,
+    forecast,
+    key,
+    snapshot_of,
+    store_option,
+)
+from eaa.cli._endorser_sources import SourceOptions, authority, source_options
 from eaa.cli._options import HexBytes, InputFile, echo_json, json_option
 from eaa.cli._run import EXIT_OK, EXIT_REJECTED
 from eaa.endorser.authenticity import anchor_id
@@ -20,28 +30,21 @@ from eaa.endorser.files import load_endorsements
 from eaa.endorser.history import EARLY, STANDARD, Outcome, number_slot
 from eaa.endorser.store import Put, Store
 from eaa.rats import ConfigurationError, EndorsementError, Endorsements, TrustAnchor
-from eaa.tee.x509 import Certificate, read_certificates
 from eaa.tee.dcap.roots import INTEL_ROOT
+from eaa.tee.snp.roots import AMD_ROOTS
+from eaa.tee.x509 import Certificate, read_certificates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import uvicorn
     from starlette.applications import Starlette
 
     from eaa.endorser.authenticity import Subject
-    from eaa.endorser.store import Snapshot
 
 __all__ = ["endorser"]
 
 _MAX_CERTIFICATE: Final = 64 * 1024
-
-_store_option = click.option(
-    "--store",
-    "directory",
-    metavar="DIR|URL",
-    required=True,
-    help="Folder of the store, created when it is not there; or the URL of a PostgreSQL database.",
-)
 
 
 def _root_option(*, multiple: bool) -> Callable[[Any], Any]:
@@ -64,30 +67,63 @@ def endorser() -> None:
     Examples:
       eaa endorser fetch --fmspc 50806f000000 --tee tdx --store ./collateral
       eaa endorser import ./pcs-responses --store ./collateral
-      eaa endorser serve --store ./collateral --listen 127.0.0.1:8081
+      eaa endorser serve --store ./collateral --listen 127.0.0.1:8081 --vendors
+      eaa endorser doctor --store ./collateral
     """  # noqa: D301 - click keeps the lines after \b
+
+
+for _command in (doctor, export, forecast, key):
+    endorser.add_command(_command)
 
 
 @endorser.command("import")
 @click.argument("path", type=click.Path(exists=True))
-@_store_option
+@store_option
 @_root_option(multiple=True)
 @click.option("--force", is_flag=True, help="Let older collateral replace newer.")
+@click.option(
+    "--key", "key_pem", type=InputFile(_MAX_CERTIFICATE), help="Public key of who signed the bundle."
+)
 @json_option
-def import_(*, path: str, directory: str, roots: Sequence[bytes], force: bool, as_json: bool) -> int:
-    """Import collateral from PATH: a collateral JSON document, or a folder of PCS responses.
+def import_(
+    *, path: str, directory: str, roots: Sequence[bytes], force: bool, key_pem: bytes | None, as_json: bool
+) -> int:
+    """Import collateral from PATH: a collateral JSON document, a folder of PCS responses, the file of Intel's PCS Client Tool, or a
+    bundle that `eaa endorser export` has signed.
 
-    Each piece must be signed below Intel's root or one of --root; others are refused, and the exit status is 1 then.
-    """
+    Each piece must be signed below Intel's or AMD's roots or one of --root; others are refused, and the exit status is 1 then.
+    """  # noqa: D205 - the forms are one list
     ignored: list[str] = []
     anchors = _anchors(roots)
-    found = load_endorsements(path, ignored=ignored)
+    found = _read(Path(path), key_pem, ignored)
 
     async def take_in() -> int:
         async with await Store.open(directory, anchors) as store:
-            return await _take_in(store, found, ignored, force=force, as_json=as_json)
+            return await _take_in(store, found, ignored, source=Path(path).name, force=force, as_json=as_json)
 
     return asyncio.run(take_in())
+
+
+def _read(path: Path, key_pem: bytes | None, ignored: list[str]) -> dict[str, Endorsements]:
+    """Read what is to be imported, in whichever form, by slot."""
+    from eaa.endorser.bundle import MAX_BUNDLE, open_bundle, read_public_key  # noqa: PLC0415
+    from eaa.endorser.client_tool import is_tool_file, read_tool_file  # noqa: PLC0415
+
+    if key_pem is not None or path.is_file():
+        try:
+            with path.open("rb") as file:
+                data = file.read(MAX_BUNDLE + 1)
+        except OSError as error:
+            raise EndorsementError(f"{path}: {error.strerror}", hint="Name a file or a folder.") from error
+        if key_pem is not None:
+            return open_bundle(data, read_public_key(key_pem)).slots
+        if data.startswith(b"eyJ"):
+            raise EndorsementError(
+                f"{path} looks like a bundle, and nobody says who must have signed it", hint="Give --key."
+            )
+        if is_tool_file(data):
+            return read_tool_file(data, path.name)
+    return {STANDARD: load_endorsements(path, ignored=ignored)}
 
 
 @endorser.command()
@@ -114,7 +150,7 @@ def import_(*, path: str, directory: str, roots: Sequence[bytes], force: bool, a
     type=click.Path(exists=True, dir_okay=False),
     help="Certificate authority of the service's TLS certificate.",
 )
-@_store_option
+@store_option
 @_root_option(multiple=True)
 @click.option("--force", is_flag=True, help="Let older collateral replace newer.")
 @json_option
@@ -146,20 +182,21 @@ def fetch(
     async def ask() -> int:
         base = url or pcs.INTEL_PCS
         async with await Store.open(directory, anchors) as store:
-            async with pcs.new_client(tls=_authority(ca_file)) as client:
+            async with pcs.new_client(tls=authority(ca_file)) as client:
                 found = await pcs.fetch(base, wanted, client, root_crl_url=root_crl_url)
-            return await _take_in(store, found, [], slot=slot, source=base, force=force, as_json=as_json)
+            return await _take_in(store, {slot: found}, [], source=base, force=force, as_json=as_json)
 
     return asyncio.run(ask())
 
 
 @endorser.command("list")
-@_store_option
+@store_option
+@as_of_option
 @json_option
-def list_(*, directory: str, as_json: bool) -> int:
-    """List what the store holds, and what has expired."""
-    now = datetime.now(UTC)
-    subjects = [each.subject for _, each in sorted(asyncio.run(_snapshot(directory)).stored.items())]
+def list_(*, directory: str, at: datetime | None, as_json: bool) -> int:
+    """List what the store holds, and what has expired; with --at, as of that time."""
+    now = at or datetime.now(UTC)
+    subjects = [each.subject for _, each in sorted(asyncio.run(snapshot_of(directory, at)).stored.items())]
     if as_json:
         echo_json([{**_subject_json(each), "expired": each.next_update < now} for each in subjects])
         return EXIT_OK
@@ -174,45 +211,73 @@ def list_(*, directory: str, as_json: bool) -> int:
 
 
 @endorser.command()
-@_store_option
+@store_option
 @_root_option(multiple=False)
 @click.option(
     "--listen", default="127.0.0.1:8081", show_default=True, metavar="HOST:PORT", help="Address to serve at."
 )
 @click.option("--tls-certificate", type=click.Path(exists=True, dir_okay=False), help="PEM chain for https.")
 @click.option("--tls-key", type=click.Path(exists=True, dir_okay=False), help="PEM key for https.")
+@source_options
 def serve(
-    *, directory: str, root: bytes | None, listen: str, tls_certificate: str | None, tls_key: str | None
+    *,
+    directory: str,
+    root: bytes | None,
+    listen: str,
+    tls_certificate: str | None,
+    tls_key: str | None,
+    **sources: Any,
 ) -> int:
-    """Serve the store in the language of Intel's PCCS, until stopped.
+    """Serve the store in the language of Intel's PCCS and AMD's KDS, and refresh it from the sources given, until stopped.
 
-    One line of JSON on standard output says when it is ready, and at which URL.
+    Sources are asked in this order: --files, --pcs, --kds, --vendors. Without any, nothing is fetched. One line of JSON on standard
+    output says when it is ready, and at which URL.
     """
-    from eaa.endorser.serve import create_app  # noqa: PLC0415 - the HTTP server is needed here only
-
     if (tls_certificate is None) != (tls_key is None):
         raise click.UsageError("--tls-certificate and --tls-key go together")
     anchor = _anchor(root) if root is not None else INTEL_ROOT
+    configured = SourceOptions(anchor, **sources)
 
     async def run() -> None:
-        async with await Store.open(directory, (anchor,)) as store:
-            following = asyncio.create_task(store.follow())
-            try:
-                await _run_server(create_app(store, anchor), listen, tls_certificate, tls_key)
-            finally:
-                following.cancel()
+        async with await Store.open(directory, (anchor, *AMD_ROOTS)) as store:
+            await _serve(store, anchor, configured, listen, tls_certificate, tls_key)
 
     asyncio.run(run())
     return EXIT_OK
 
 
-async def _snapshot(location: str) -> Snapshot:
-    async with await Store.open(location) as store:
-        return store.snapshot()
+async def _serve(
+    store: Store,
+    anchor: TrustAnchor,
+    configured: SourceOptions,
+    listen: str,
+    certificate: str | None,
+    key_file: str | None,
+) -> None:
+    from eaa.endorser.metrics import Metrics  # noqa: PLC0415 - the HTTP server is needed here only
+    from eaa.endorser.refresh import Refresher  # noqa: PLC0415
+    from eaa.endorser.serve import create_app  # noqa: PLC0415
+
+    metrics = Metrics()
+    app = create_app(store, anchor, wanted=configured.wanted, metrics=metrics)
+    server = _server(app, certificate, key_file)
+    with _bound(listen) as bound:
+        host, port = bound.getsockname()[:2]
+        host = f"[{host}]" if ":" in host else host
+        url = f"{'https' if certificate else 'http'}://{host}:{port}"
+        async with configured.open(store) as sources, asyncio.TaskGroup() as tasks:
+            background = [tasks.create_task(store.follow())]
+            if sources:
+                refresher = Refresher(store, sources, wanted=configured.wanted, metrics=metrics)
+                background.append(tasks.create_task(refresher.run()))
+            click.echo(json.dumps({"event": "ready", "url": url}))
+            await server.serve(sockets=[bound])
+            for each in background:
+                each.cancel()
 
 
-async def _run_server(app: Starlette, listen: str, certificate: str | None, key: str | None) -> None:
-    import uvicorn  # noqa: PLC0415 - as above
+def _server(app: Starlette, certificate: str | None, key: str | None) -> uvicorn.Server:
+    import uvicorn  # noqa: PLC0415 - the HTTP server is needed here only
 
     try:
         config = uvicorn.Config(
@@ -229,12 +294,7 @@ async def _run_server(app: Starlette, listen: str, certificate: str | None, key:
         raise ConfigurationError(
             f"the TLS certificate or key cannot be used: {type(error).__name__}"
         ) from error
-    with _bound(listen) as bound:
-        host, port = bound.getsockname()[:2]
-        host = f"[{host}]" if ":" in host else host
-        url = f"{'https' if certificate else 'http'}://{host}:{port}"
-        click.echo(json.dumps({"event": "ready", "url": url}))
-        await uvicorn.Server(config).serve(sockets=[bound])
+    return uvicorn.Server(config)
 
 
 def _bound(listen: str) -> socket.socket:
@@ -250,7 +310,7 @@ def _bound(listen: str) -> socket.socket:
 
 
 def _anchors(roots: Sequence[bytes]) -> tuple[TrustAnchor, ...]:
-    return (INTEL_ROOT, *(_anchor(each) for each in roots))
+    return (INTEL_ROOT, *AMD_ROOTS, *(_anchor(each) for each in roots))
 
 
 def _anchor(certificate: bytes) -> TrustAnchor:
@@ -267,29 +327,19 @@ def _anchor(certificate: bytes) -> TrustAnchor:
     return TrustAnchor(root.x509.subject.rfc4514_string(), root.spki, simulated)
 
 
-def _authority(ca_file: str | None) -> ssl.SSLContext | None:
-    if ca_file is None:
-        return None
-    try:
-        return ssl.create_default_context(cafile=ca_file)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(f"{Path(ca_file).name} is not a PEM certificate authority") from error
-
-
 async def _take_in(
     store: Store,
-    endorsements: Endorsements,
+    found: dict[str, Endorsements],
     ignored: list[str],
     *,
-    slot: str = STANDARD,
-    source: str = "import",
+    source: str,
     force: bool,
     as_json: bool,
 ) -> int:
     """Put each piece in by itself, so that one bad file does not keep the others out; report, and return the exit status."""
     puts: list[Put] = []
     refused: list[str] = []
-    for item in endorsements.items:
+    for slot, item in ((slot, item) for slot, each in found.items() for item in each.items):
         try:
             puts.extend(await store.put(Endorsements((item,)), slot=slot, source=source, force=force))
         except EndorsementError as error:
