@@ -16,7 +16,7 @@ from base64 import b64decode, b64encode
 from binascii import a2b_base64
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from eaa._json import parse_json
 from eaa.rats import EvidenceError
@@ -46,8 +46,7 @@ _PEM: Final = (b"-----BEGIN PUBLIC KEY-----", b"-----END PUBLIC KEY-----")
 _SEQUENCE: Final = 0x30
 
 
-@dataclass(frozen=True, slots=True)
-class AttestationKey:
+class AttestationKey(NamedTuple):
     """The key that evidence says it was signed with: the DER SubjectPublicKeyInfo, and the TPM's own description where there is one.
 
     What evidence says of its key is never believed by itself; see :mod:`eaa.tee.tpm.anchor`.

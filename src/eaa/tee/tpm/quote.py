@@ -109,8 +109,7 @@ class PcrBank:
     values: Mapping[int, bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class TpmQuote:
+class TpmQuote(NamedTuple):
     """A quote with what goes with it.
 
     ``message`` is exactly what was signed; ``pcrs`` is what the sender says of the registers, of which the signature vouches for the
@@ -196,17 +195,17 @@ def _parse_selections(reader: Reader, count: int) -> tuple[PcrSelection, ...]:
     reader.check = "tpm.quote.pcr-selection"
     if count > MAX_BANKS:
         raise reader.error(f"{count} PCR banks are selected, at most {MAX_BANKS} exist")
-    selections: list[PcrSelection] = []
+    selections: dict[int, PcrSelection] = {}
     for _ in range(count):
         bank, size = reader.unpack(_SELECTION)
         digest_size(bank, reader.check)
         if size > _MAX_SELECT:
             raise reader.error(f"a PCR selection of {size} bytes, at most {_MAX_SELECT} are possible")
-        if any(bank == each.bank for each in selections):
+        if bank in selections:
             raise reader.error(f"the {bank_name(bank)} bank is selected twice")
-        selections.append(PcrSelection(bank, int.from_bytes(reader.take(size), "little")))
+        selections[bank] = PcrSelection(bank, int.from_bytes(reader.take(size), "little"))
     reader.check = "tpm.quote.format"
-    return tuple(selections)
+    return tuple(selections.values())
 
 
 def parse_signature(data: bytes) -> Signature:
