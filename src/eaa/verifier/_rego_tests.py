@@ -15,12 +15,12 @@ from eaa.verifier._rego_scan import KEYWORDS, tokens_of
 if TYPE_CHECKING:
     from eaa.verifier._rego_scan import Token
 
-__all__ = ["testable"]
+__all__ = ["in_engine_terms"]
 
 INPUT: Final = "data.tested_input"
 
 
-def testable(text: str) -> str:
+def in_engine_terms(text: str) -> str:
     """Return the text of a policy or of its tests with ``with`` as the engine can do it.
 
     :raises PolicyError: when the text cannot be read.

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from eaa.rats import PolicyError, UnavailableError
 from eaa.verifier._policy_process import PolicyProcess
 from eaa.verifier._rego_scan import MAX_POLICY_SIZE, VOLATILE_BUILTINS, PolicyScan, scan_policy
-from eaa.verifier._rego_tests import testable
+from eaa.verifier._rego_tests import in_engine_terms
 from eaa.verifier.trust import CLAIM_NAMES
 
 if TYPE_CHECKING:
@@ -206,8 +206,8 @@ class PolicyEngine:
         """
         policy, scan = self._scan(text), self._scan(tests, package=None)
         request = {
-            "policy": testable(text),
-            "tests": testable(tests),
+            "policy": in_engine_terms(text),
+            "tests": in_engine_terms(tests),
             "package": scan.package,
             "data": '{"reference":{}}',
             "input": "{}",

@@ -152,7 +152,7 @@ def _is_expectation(expect: dict[str, Any]) -> bool:
     return (
         bool(expect)
         and expect.keys() <= {"status", "trust_claims"}
-        and expect.get("status", Tier.NONE) in set(Tier)
+        and expect.get("status", Tier.NONE) in list(Tier)
         and isinstance(claims, dict)
         and all(name in CLAIM_NAMES and type(value) is int for name, value in claims.items())
     )
