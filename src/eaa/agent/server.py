@@ -106,15 +106,16 @@ async def _serve_http(
             app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=int(_GRACE)
         )
     )
-    async with asyncio.TaskGroup() as tasks:
-        serving = tasks.create_task(server.serve(sockets=[listener]))
-        stopping = tasks.create_task(stop.wait())
-        started()
-        try:
-            await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            server.should_exit = True
-            stopping.cancel()
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    stopping = asyncio.create_task(stop.wait())
+    started()
+    try:
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        # The server ends by itself, on cancellation too: cancelled, it would leave its listener with the event loop.
+        server.should_exit = True
+        stopping.cancel()
+        await serving
 
 
 class _Uvicorn(uvicorn.Server):
