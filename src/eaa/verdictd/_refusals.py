@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a refused client is told: one description of an error, rendered in the KBS protocol's words or in EAA's.
 
-Guests see which checks failed, and for the checks of the hardware what was expected and found. What the owner expects of the
-software (reference values, policies) is the owner's; of those checks guests see the id and the remedy only.
+Guests see of failed checks what :mod:`eaa.rats.views` leaves of them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse
 
@@ -21,9 +20,9 @@ from eaa.rats import (
     InputError,
     NotFound,
     PolicyError,
-    Stage,
     UnavailableError,
 )
+from eaa.rats.views import redacted_checks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -34,13 +33,8 @@ __all__ = [
     "TooLarge",
     "check_lines",
     "eaa_refusal",
-    "guest_view",
     "kbs_refusal",
 ]
-
-MAX_TEXT: Final = 200
-"""Characters of one ``expected`` or ``found``; evidence is a stranger's, and so is its text."""
-_HARDWARE: Final = frozenset({Stage.AUTHENTICITY.value, Stage.BINDING.value, Stage.POSTURE.value})
 
 
 class TooLarge(InputError):
@@ -107,17 +101,6 @@ class Refusal:
         return ". ".join(part.rstrip(".") for part in parts)
 
 
-def guest_view(checks: Iterable[Mapping[str, str]]) -> tuple[dict[str, str], ...]:
-    """Return checks, given as their JSON, as a guest may see them."""
-    seen = []
-    for check in checks:
-        view = {name: check[name] for name in ("id", "title", "remedy")}
-        if check["stage"] in _HARDWARE:
-            view |= {name: _short(check[name]) for name in ("expected", "found")}
-        seen.append(view)
-    return tuple(seen)
-
-
 def check_lines(checks: Iterable[Mapping[str, str]]) -> list[str]:
     """Return one line per check that says what a guest may know about it."""
     lines = []
@@ -177,7 +160,7 @@ def _describe(error: EaaError, variant: str) -> Refusal:
         tuple(getattr(error, "checks", ())),
     )
     if isinstance(error, EvidenceRejected):
-        return replace(refusal, checks=guest_view(check.to_json() for check in error.appraisal.failing))
+        return replace(refusal, checks=redacted_checks(check.to_json() for check in error.appraisal.failing))
     return replace(refusal, status=401) if refusal.variant == "AdminAuthAccess" else refusal
 
 
@@ -196,8 +179,3 @@ def _variant(error: EaaError, otherwise: str) -> str:
         case TooLarge() | UnavailableError():
             return "HTTPFailed"
     return otherwise
-
-
-def _short(text: str) -> str:
-    clean = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-    return clean if len(clean) <= MAX_TEXT else f"{clean[: MAX_TEXT - 1]}…"

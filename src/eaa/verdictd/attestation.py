@@ -35,11 +35,12 @@ from eaa.rats import (
     Stage,
     UnavailableError,
 )
+from eaa.rats.views import redacted_checks
 from eaa.storage import NonceReused, SessionRecord, VerdictRecord
 from eaa.tee.binding import check_init_data
 from eaa.tee.registry import kind_of
 from eaa.verdictd._logging import log
-from eaa.verdictd._refusals import AttestationRefused, guest_view
+from eaa.verdictd._refusals import AttestationRefused
 from eaa.verifier.appraise import appraise
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class Attestations:
             raise AttestationRefused(
                 _NOT_ACCEPTED,
                 verdict=verdict.id,
-                checks=guest_view(check.to_json() for check in appraisal.failing),
+                checks=redacted_checks(check.to_json() for check in appraisal.failing),
             ) from None
         session = self._session(challenge, message, verdict, at)
         await self._record(challenge, verdict, session, at, request_id)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from eaa.image import ImageError, ResourceUri
 from eaa.kbs import encrypt
 from eaa.rats import AccessDenied, NotFound, PolicyError
+from eaa.rats.views import redacted_checks
 from eaa.verdictd._logging import log
-from eaa.verdictd._refusals import ReleaseDenied, guest_view
+from eaa.verdictd._refusals import ReleaseDenied
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -112,7 +113,7 @@ class Releases:
             reason=reason,
             failed_checks=[check["id"] for check in checks],
         )
-        raise ReleaseDenied(verdict=holder.verdict_id, checks=guest_view(checks))
+        raise ReleaseDenied(verdict=holder.verdict_id, checks=redacted_checks(checks))
 
 
 def _holder_of(claims: dict[str, Any]) -> _Holder:
