@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from eaa.verdictd.administrator import Credential
 
-__all__ = ["AdminClient", "Target", "admin_options"]
+__all__ = ["AdminClient", "Target", "admin_options", "target_options"]
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 _TIMEOUT: Final = 30.0
@@ -128,10 +128,26 @@ class AdminClient:
 
 
 def admin_options(command: _Command) -> _Command:
-    """Add ``--data`` or ``--url``, ``--credential``, ``--ca-file``; the command gets an open :class:`AdminClient` first."""
+    """Add the options of :func:`target_options`; the command gets an open :class:`AdminClient` first."""
 
     @functools.wraps(command)
-    def with_client(
+    def with_client(*args: Any, target: Callable[[], Target], **kwargs: Any) -> Any:
+        with AdminClient(target()) as client:
+            return command(client, *args, **kwargs)
+
+    decorated: Any = target_options(with_client)
+    result: _Command = decorated
+    return result
+
+
+def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--data`` or ``--url``, ``--credential``, ``--ca-file``.
+
+    The command gets ``target``, to be called once it needs a Verdictd; that fails as bad usage when none was named.
+    """
+
+    @functools.wraps(command)
+    def with_target(
         *args: Any,
         data: Path | None,
         url: str | None,
@@ -139,10 +155,9 @@ def admin_options(command: _Command) -> _Command:
         ca_file: Path | None,
         **kwargs: Any,
     ) -> Any:
-        with AdminClient(_target(data, url, credential, ca_file)) as client:
-            return command(client, *args, **kwargs)
+        return command(*args, target=lambda: _target(data, url, credential, ca_file), **kwargs)
 
-    decorated: Any = with_client
+    decorated: Any = with_target
     path: Any = click.Path(path_type=Path)
     for option in (
         click.option("--ca-file", type=path, help="CA to trust; by default the system's."),
@@ -157,7 +172,7 @@ def admin_options(command: _Command) -> _Command:
         ),
     ):
         decorated = option(decorated)
-    result: _Command = decorated
+    result: Callable[..., Any] = decorated
     return result
 
 

@@ -28,7 +28,7 @@ class Subcommand(NamedTuple):
 
 SUBCOMMANDS: Final = {
     "verify": Subcommand("eaa.cli.verify:verify", "Verify evidence against collateral and a time."),
-    "explain": Subcommand("eaa.cli.verify:explain", "Show what evidence says, and which checks read it."),
+    "explain": Subcommand("eaa.cli.explain:explain", "Say why evidence was or would be accepted or refused."),
     "vectors": Subcommand("eaa.cli.vectors:vectors", "Run recorded evidence and compare the outcomes."),
     "eventlog": Subcommand("eaa.cli.eventlog:eventlog", "Show and replay what a boot measured."),
     "diff": Subcommand("eaa.cli.diff:diff", "Tell what two boots, quotes or verdicts have differently."),

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``eaa verify`` and ``eaa explain``."""
+"""``eaa verify``."""
 
 from __future__ import annotations
 
 import binascii
-import json
 import re
 from base64 import b64decode
 from pathlib import Path
@@ -21,7 +20,7 @@ from eaa.cli._options import (
     report_data_option,
     tee_option,
 )
-from eaa.cli._render import appraisal_lines, evidence_lines
+from eaa.cli._render import appraisal_lines
 from eaa.cli._run import EXIT_OK, EXIT_REJECTED, EXIT_UNDECIDED
 
 if TYPE_CHECKING:
@@ -29,9 +28,9 @@ if TYPE_CHECKING:
 
     from eaa.rats import Appraisal, Endorsements, TrustAnchor
 
-__all__ = ["explain", "read_evidence", "verify"]
+__all__ = ["TEES", "acceptance", "appraise", "read_evidence", "verify"]
 
-_TEES: Final = ("sgx", "tdx", "snp", "tpm", "az-snp-vtpm", "az-tdx-vtpm")
+TEES: Final = ("sgx", "tdx", "snp", "tpm", "az-snp-vtpm", "az-tdx-vtpm")
 _HEX: Final = re.compile(rb"\s*[0-9A-Fa-f\s]+")
 _BASE64: Final = re.compile(rb"\s*[A-Za-z0-9+/=\s]+")
 
@@ -79,7 +78,7 @@ def _endorsements(path: Path | None) -> Endorsements:
     return Endorsements() if path is None else load_endorsements(path)
 
 
-def _appraise(
+def appraise(
     evidence: bytes,
     tee: str,
     endorsements: Path | None,
@@ -87,6 +86,7 @@ def _appraise(
     report_data: bytes | None,
     **options: Any,
 ) -> Appraisal:
+    """Verify evidence with the options of :func:`acceptance`; without ``report_data``, for what it says itself."""
     from eaa.tee.dcap.policy import AcceptancePolicy  # noqa: PLC0415 - as above
     from eaa.tee.registry import parse_evidence  # noqa: PLC0415
     from eaa.verifier import Verifier  # noqa: PLC0415
@@ -108,7 +108,7 @@ def _status(appraisal: Appraisal) -> int:
     return EXIT_UNDECIDED if appraisal.undecided else EXIT_REJECTED
 
 
-def _acceptance(command: Any) -> Any:
+def acceptance(command: Any) -> Any:
     """Add the options that say what is accepted beyond genuineness, and which roots are trusted."""
     for option in (
         click.option(
@@ -144,7 +144,7 @@ def _acceptance(command: Any) -> Any:
     epilog="Exit status: 0 accepted, 1 rejected or no evidence at all, 2 bad usage or collateral, 3 cannot tell (something is missing)."
 )
 @click.argument("evidence", type=InputFile(1024 * 1024))
-@tee_option(*_TEES)
+@tee_option(*TEES)
 @click.option(
     "--endorsements",
     type=click.Path(exists=True, path_type=Path),
@@ -152,7 +152,7 @@ def _acceptance(command: Any) -> Any:
 )
 @at_option
 @report_data_option
-@_acceptance
+@acceptance
 @click.option(
     "--full", is_flag=True, help="Show expected and found of every check, not only of those in the way."
 )
@@ -180,7 +180,7 @@ def verify(
       eaa verify quote.bin --tee sgx --endorsements pcs/ --at 2025-07-19T10:00:34Z --report-data 6162… --json
       eaa verify o/quote.bin --tee tdx --endorsements o/collateral.json --root o/root_ca.der --report-data 6162
     """  # noqa: D301 - click keeps the lines after \b
-    appraisal = _appraise(evidence, tee, endorsements, at, report_data, **options)
+    appraisal = appraise(evidence, tee, endorsements, at, report_data, **options)
     document = appraisal.to_json()
     if as_json:
         echo_json(document)
@@ -188,77 +188,3 @@ def verify(
         for line in appraisal_lines(document, full=full):
             click.echo(line)
     ctx.exit(_status(appraisal))
-
-
-@click.command(
-    epilog="Exit status: 0 explained, 1 no evidence at all, 2 bad usage or collateral. What is explained may be a rejection."
-)
-@click.argument("subject", metavar="EVIDENCE|VERDICT", type=InputFile(4 * 1024 * 1024))
-@click.option("--tee", type=click.Choice(_TEES, case_sensitive=False), help="Kind of TEE, for evidence.")
-@click.option(
-    "--endorsements", type=click.Path(exists=True, path_type=Path), help="Collateral to explain it against."
-)
-@at_option
-@_acceptance
-@json_option
-def explain(
-    subject: bytes,
-    tee: str | None,
-    endorsements: Path | None,
-    at: datetime,
-    as_json: bool,  # noqa: FBT001 - click passes options by name
-    **options: Any,
-) -> None:
-    """Explain evidence, or a verdict that was kept: every check, with what it expected, what it found and what to do.
-
-    EVIDENCE is a file as for `eaa verify`; VERDICT is what `eaa verify --json` wrote or what Verdictd recorded. Explaining
-    decides nothing: report data is taken from the evidence itself.
-
-    \b
-    Examples:
-      eaa explain quote.bin --tee tdx --endorsements collateral.json
-      eaa verify quote.bin … --json > verdict.json; eaa explain verdict.json
-    """  # noqa: D301 - click keeps the lines after \b
-    document = _verdict(subject)
-    if document is None:
-        if tee is None:
-            raise click.UsageError("evidence needs --tee; a verdict is JSON with a list of checks")
-        document = _appraise(subject, tee, endorsements, at, None, **options).to_json()
-        if not as_json:
-            for line in evidence_lines(document["claims"]):
-                click.echo(line)
-            click.echo()
-    if as_json:
-        echo_json(document)
-        return
-    for line in appraisal_lines(document, full=True):
-        click.echo(line)
-
-
-def _verdict(data: bytes) -> dict[str, Any] | None:
-    """Return a stored verdict, or None when ``data`` is not one."""
-    if not data.lstrip().startswith(b"{"):
-        return None
-    try:
-        document = json.loads(data)
-    except (ValueError, RecursionError):
-        return None
-    while isinstance(document, dict) and "checks" not in document:
-        document = next(
-            (document[name] for name in ("appraisal", "document", "error") if name in document), None
-        )
-    if not isinstance(document, dict) or not _is_appraisal(document):
-        raise click.UsageError(
-            "this JSON is no verdict: it has no list of checks with id, result, expected and found"
-        )
-    return document
-
-
-def _is_appraisal(document: dict[str, Any]) -> bool:
-    fields = {"id", "result", "title", "expected", "found", "source", "remedy"}
-    checks = document["checks"]
-    return (
-        {"accepted", "tee", "at"} <= document.keys()
-        and isinstance(checks, list)
-        and all(isinstance(each, dict) and fields <= each.keys() for each in checks)
-    )
