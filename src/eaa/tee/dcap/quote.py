@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from eaa.rats import EvidenceError
 
@@ -26,6 +26,7 @@ __all__ = [
     "CertificationData",
     "Envelope",
     "Header",
+    "Quote",
     "QuoteSignature",
     "pack_envelope",
     "pack_signed",
@@ -111,6 +112,39 @@ class Envelope:
     signed: bytes
     signature: QuoteSignature
     padding: int
+
+
+class _Report(Protocol):
+    @property
+    def report_data(self) -> bytes: ...
+    @property
+    def debug(self) -> bool: ...
+
+
+_R = TypeVar("_R", bound=_Report)
+
+
+@dataclass(frozen=True, slots=True)
+class Quote(Generic[_R]):
+    """A quote with its report body parsed: what quotes of an enclave and of a TD have in common as evidence."""
+
+    envelope: Envelope
+    report: _R
+
+    @property
+    def raw(self) -> bytes:
+        """The quote without padding."""
+        return self.envelope.raw
+
+    @property
+    def report_data(self) -> bytes:
+        """The 64 bytes that the enclave or TD had signed."""
+        return self.report.report_data
+
+    @property
+    def debug(self) -> bool:
+        """Whether its memory can be read from outside."""
+        return self.report.debug
 
 
 def parse_envelope(data: bytes) -> Envelope:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from eaa.rats import EvidenceError
-from eaa.tee.dcap.quote import BODY_SGX, Envelope, parse_envelope
+from eaa.tee.dcap.quote import BODY_SGX, Quote, parse_envelope
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,31 +81,13 @@ class EnclaveReport(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class SgxQuote:
+class SgxQuote(Quote[EnclaveReport]):
     """A parsed quote of an SGX enclave (version 3, or 4 and 5 with an SGX body)."""
-
-    envelope: Envelope
-    report: EnclaveReport
 
     @property
     def tee(self) -> str:
         """``sgx``."""
         return "sgx"
-
-    @property
-    def raw(self) -> bytes:
-        """The quote without padding."""
-        return self.envelope.raw
-
-    @property
-    def report_data(self) -> bytes:
-        """The 64 bytes the enclave had signed."""
-        return self.report.report_data
-
-    @property
-    def debug(self) -> bool:
-        """Whether the enclave was launched in debug mode."""
-        return self.report.debug
 
     @property
     def measurements(self) -> Mapping[str, str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from eaa.rats import EvidenceError
-from eaa.tee.dcap.quote import BODY_SGX, BODY_TD15, Envelope, parse_envelope
+from eaa.tee.dcap.quote import BODY_SGX, Quote, parse_envelope
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -105,41 +105,19 @@ class TdReport(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class TdxQuote:
+class TdxQuote(Quote[TdReport]):
     """A parsed quote of a TD (version 4, or 5 with a TD 1.0 or 1.5 body).
 
     ``event_log`` is the confidential computing event log that came with it, as it came, or empty: nobody signed it, and it is read only
     once the quote has proven genuine (attack B9).
     """
 
-    envelope: Envelope
-    report: TdReport
     event_log: bytes = b""
 
     @property
     def tee(self) -> str:
         """``tdx``."""
         return "tdx"
-
-    @property
-    def raw(self) -> bytes:
-        """The quote without padding."""
-        return self.envelope.raw
-
-    @property
-    def report_data(self) -> bytes:
-        """The 64 bytes the TD had signed."""
-        return self.report.report_data
-
-    @property
-    def debug(self) -> bool:
-        """Whether the TD is in debug mode."""
-        return self.report.debug
-
-    @property
-    def is_td15(self) -> bool:
-        """Whether the body is of TDX 1.5, with the current SEAM SVN and the service TD's hash."""
-        return self.envelope.body_type == BODY_TD15
 
     @property
     def measurements(self) -> Mapping[str, str]:
