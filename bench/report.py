@@ -25,6 +25,7 @@ SECONDS = [
 ]
 START_AIM = 2.0
 COLLATERAL_AIM = 50e-6
+REQUESTS, REQUESTS_AIM = 500, 2000
 EVENT_LOG_AIM = 5e-3
 
 
@@ -64,6 +65,13 @@ def main(path: Path) -> int:
             f"  aim < {EVENT_LOG_AIM * 1e3:.0f} ms: {'met' if seconds < EVENT_LOG_AIM else 'MISSED'}"
         )
         missed += seconds >= EVENT_LOG_AIM
+    for param in sorted({key[1] for key in median if key[0] == "test_tcb_info_requests"}):
+        rate = REQUESTS / median["test_tcb_info_requests", param]
+        print(
+            f"TCB info over HTTP, {param}: {rate:.0f} requests/s on one core"
+            f"  aim > {REQUESTS_AIM}: {'met' if rate > REQUESTS_AIM else 'MISSED'}"
+        )
+        missed += rate <= REQUESTS_AIM
     return 1 if missed else 0
 
 

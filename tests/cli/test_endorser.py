@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
+import urllib.error
 import urllib.request
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -182,3 +184,93 @@ def test_address_in_use_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 def test_empty_store_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(capsys, "list", "--store", str(tmp_path)) == (0, "The store is empty.\n", "")
+
+
+def wait_until_healthy(url: str) -> Any:
+    """Ask for the status until everything is there; before, it is 503."""
+    for _ in range(200):
+        try:
+            with urllib.request.urlopen(f"{url}/status") as response:
+                return json.loads(response.read())
+        except urllib.error.HTTPError as error:
+            if error.code != 503:
+                raise
+            last = error.read()
+            time.sleep(0.1)
+    raise AssertionError(last)
+
+
+def test_server_refreshes_from_another_and_the_doctor_says_so(
+    tmp_path: Path, maker: ChipMaker, root: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = str(tmp_path / "first"), str(tmp_path / "second")
+    path = write(tmp_path / "collateral.json", maker.collateral("tdx", NOW))
+    assert call(capsys, "import", path, "--store", first, "--root", root)[0] == 0
+    want = f"tdx:{maker.machine().fmspc}:platform"
+    with (
+        served("--store", first, "--root", root) as source,
+        served("--store", second, "--root", root, "--pcs", source, "--want", want) as url,
+    ):
+        status = wait_until_healthy(url)
+        assert status["healthy"]
+        vital = [each for each in status["objects"] if each["vital"]]
+        assert [(each["state"], each["source"]) for each in vital] == [("ok", source)] * 4
+        with urllib.request.urlopen(f"{url}/metrics") as response:
+            numbers = response.read().decode()
+        assert "eaa_endorser_healthy 1.0" in numbers
+        assert 'eaa_endorser_refreshes_total{kind="pck_crl",outcome="added"} 1.0' in numbers
+    status, out, _ = call(capsys, "doctor", "--store", second)
+    assert (status, out.count("\nok ") + out.startswith("ok ")) == (0, 6)
+    assert "tcb_evaluation_numbers" not in out
+    assert "healthy: 6 objects, 0 platforms seen" in out
+
+
+def test_doctor_names_what_has_expired(
+    tmp_path: Path, maker: ChipMaker, root: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "old.json", maker.collateral("tdx", NOW - timedelta(days=90)))
+    store = str(tmp_path / "store")
+    assert call(capsys, "import", path, "--store", store, "--root", root)[0] == 0
+    status, out, _ = call(capsys, "doctor", "--store", store, "--json")
+    report = json.loads(out)
+    assert (status, report["healthy"]) == (1, False)
+    assert sorted(each["state"] for each in report["objects"]) == ["expired"] * 3 + ["ok"]
+    assert all(each["remedy"] for each in report["objects"] if each["state"] == "expired")
+    status, out, _ = call(capsys, "forecast", "--store", store)
+    assert (status, out) == (0, "0 of 0 platforms will change\n")
+
+
+def test_bundle_travels_to_a_site_without_a_network(
+    tmp_path: Path, maker: ChipMaker, root: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second, third = (str(tmp_path / name) for name in ("first", "second", "third"))
+    key, bundle = str(tmp_path / "key"), str(tmp_path / "bundle.jws")
+    for day in (30, 0):
+        path = write(tmp_path / "collateral.json", maker.collateral("tdx", NOW - timedelta(days=day)))
+        assert call(capsys, "import", path, "--store", first, "--root", root)[0] == 0
+    assert call(capsys, "key", key)[0] == 0
+    assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
+    assert call(capsys, "key", key)[0] == 2, "a key is never written over"
+    assert call(capsys, "export", bundle, "--store", first, "--key", key)[0] == 0
+    status, out, _ = call(
+        capsys, "import", bundle, "--store", second, "--root", root, "--key", f"{key}.pub", "--json"
+    )
+    assert (status, {each["outcome"] for each in json.loads(out)["stored"]}) == (0, {"added", "unchanged"})
+    assert call(capsys, "list", "--store", second, "--json") == call(
+        capsys, "list", "--store", first, "--json"
+    )
+    past = (NOW - timedelta(days=20)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert call(capsys, "export", bundle, "--store", first, "--key", key, "--at", past)[0] == 0
+    assert call(capsys, "import", bundle, "--store", third, "--root", root, "--key", f"{key}.pub")[0] == 0
+    _, then, _ = call(capsys, "list", "--store", first, "--at", past, "--json")
+    _, carried, _ = call(capsys, "list", "--store", third, "--json")
+    issued = [[each["issued"] for each in json.loads(text)] for text in (then, carried)]
+    assert issued[0] == issued[1]
+    assert all(each < past for each in issued[0])
+    status, _, err = call(capsys, "import", bundle, "--store", third, "--root", root)
+    assert (status, "--key" in err) == (2, True)
+    assert call(capsys, "key", str(tmp_path / "other"))[0] == 0
+    status, _, err = call(
+        capsys, "import", bundle, "--store", third, "--root", root, "--key", str(tmp_path / "other.pub")
+    )
+    assert (status, "not signed by the key" in err) == (2, True)

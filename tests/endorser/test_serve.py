@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 from eaa.endorser.files import load_endorsements
 from eaa.endorser.serve import create_app
 from eaa.endorser.store import Store
+from eaa.rats import Endorsements
 from eaa.simulator import mint
 from eaa.tee.dcap.roots import INTEL_ROOT
 
@@ -99,6 +100,42 @@ async def test_bad_parameters_are_400_in_the_words_of_pccs(client: TestClient, p
     assert (response.status_code, response.text) == (400, "Invalid request parameters.")
 
 
+async def test_channels_and_numbers_are_told_apart(
+    client: TestClient, store: Store, maker: ChipMaker
+) -> None:
+    early = Endorsements(maker.collateral("tdx", NOW, evaluation=19).of_kind("tcb_info"))
+    path = f"/tdx/certification/v4/tcb?fmspc={maker.machine().fmspc}"
+    assert client.get(f"{path}&update=early").json()["tcbInfo"]["tcbEvaluationDataNumber"] == 18
+    await store.put(early, slot="early")
+    for query, number in (
+        ("", 18),
+        ("&update=standard", 18),
+        ("&update=EARLY", 19),
+        ("&tcbEvaluationDataNumber=18", 18),
+        ("&tcbEvaluationDataNumber=19", 19),
+    ):
+        answer = client.get(path + query)
+        assert answer.json()["tcbInfo"]["tcbEvaluationDataNumber"] == number
+    assert client.get(f"{path}&tcbEvaluationDataNumber=20").status_code == 404
+
+
+async def test_status_and_metrics_say_how_it_stands(client: TestClient, store: Store) -> None:
+    store.clock = lambda: NOW
+    answer = client.get("/status")
+    assert (answer.status_code, answer.json()["healthy"]) == (200, True)
+    store.clock = lambda: NOW + timedelta(days=40)
+    answer = client.get("/status")
+    assert (answer.status_code, answer.json()["healthy"]) == (503, False)
+    states = {each["name"].partition("/")[0]: each["state"] for each in answer.json()["objects"]}
+    assert states == {
+        "tcb_info": "expired",
+        "qe_identity": "expired",
+        "pck_crl": "expired",
+        "root_ca_crl": "ok",
+    }
+    assert 'eaa_endorser_objects{state="expired"} 3.0' in client.get("/metrics").text
+
+
 async def test_evaluation_number_must_match(client: TestClient) -> None:
     path = "/tdx/certification/v4/qe/identity?tcbEvaluationDataNumber="
     assert client.get(f"{path}18").status_code == 200
@@ -131,6 +168,7 @@ async def test_only_reading_is_offered(client: TestClient) -> None:
     assert client.get("/sgx/certification/v4/../../etc/passwd").status_code == 404
 
 
+@pytest.mark.parametrize("location", ["sqlite", "postgresql"], indirect=True)
 @pytest.mark.parametrize("tee", ["tdx", "sgx"])
 async def test_independent_client_gets_collateral_that_verifies_simulated_quotes(
     store: Store, maker: ChipMaker, serving: Serving, tee: str
