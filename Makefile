@@ -3,12 +3,14 @@
 
 PY := .venv/bin/python
 SECONDS_PER_TARGET ?= 30
+TPM_PACKAGES := swtpm swtpm-tools tpm2-tools libtss2-tcti-swtpm0
+VM_PACKAGES := ovmf qemu-system-x86 libtss2-tcti-device0 cpio
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types contracts attacks fuzz bench lock proto format clean
+.PHONY: help setup demo test check lint types contracts attacks interop interop-vm fuzz bench docs lock proto format clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## make .venv from the lock and fetch the container tools; does nothing when done
 	@scripts/setup
@@ -34,6 +36,14 @@ contracts: setup ## the layers: which package may import which
 attacks: setup ## mount every attack of the table, print how each went, write docs/attacks.md
 	@$(PY) scripts/attacks.py
 
+interop: setup ## the tests against swtpm, tpm2-tools, OVMF, skopeo and umoci; as root, installs what is missing
+	@scripts/install-packages --optional $(TPM_PACKAGES) ovmf
+	$(PY) -m pytest tests/interop tests/tee/measure -rs
+
+interop-vm: setup ## boot a real guest with a vTPM in QEMU and appraise its quote and event log
+	@scripts/install-packages $(TPM_PACKAGES) $(VM_PACKAGES)
+	@timeout 300 $(PY) scripts/interop_vm.py
+
 fuzz: setup ## coverage-guided fuzzing of every parser, SECONDS_PER_TARGET each (30)
 	$(PY) scripts/fuzz.py --seconds $(SECONDS_PER_TARGET)
 
@@ -42,6 +52,11 @@ bench: setup ## measure verification against dcap-qvl on real quotes
 	$(PY) -m pytest bench --override-ini addopts= --import-mode=importlib --quiet -p no:randomly \
 		--benchmark-only --benchmark-columns=median,iqr,rounds --benchmark-json=.cache/bench.json
 	@$(PY) bench/report.py .cache/bench.json
+
+docs: setup ## write every generated page of docs/ again: checks, help texts, attack table
+	$(PY) scripts/checks_in_docs.py --write
+	$(PY) scripts/help_in_docs.py --write
+	@$(PY) scripts/attacks.py
 
 lock: ## resolve the dependencies again into requirements.lock (needs uv)
 	uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-header --all-extras pyproject.toml -o requirements.lock

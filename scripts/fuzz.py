@@ -10,14 +10,18 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import struct
 import subprocess
 import sys
 from base64 import b64encode
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import atheris  # type: ignore[import-untyped,unused-ignore]
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +31,19 @@ _INSTRUMENTED = (
     atheris.instrument_imports(include=["eaa"]) if "--only" in sys.argv else contextlib.nullcontext()
 )
 with _INSTRUMENTED:
+    from eaa.eventlog import (
+        EventType,
+        NewEvent,
+        aael_data,
+        check_event_log,
+        explain,
+        image_data,
+        parse_aael,
+        parse_event_log,
+        to_trustee,
+        variable_data,
+        write_event_log,
+    )
     from eaa.image import KEK_SIZE, AnnotationPacket, ResourceUri, parse_unwrap, parse_wrap, wrap
     from eaa.kbs import (
         MAX_ATTESTATION,
@@ -38,11 +55,17 @@ with _INSTRUMENTED:
         TeePubKey,
         decrypt,
         encrypt,
+        parse_init_data,
         parse_json,
     )
     from eaa.rats import InputError
+    from eaa.simulator.amd import AmdChipMaker
+    from eaa.simulator.azure import AzureVm
     from eaa.simulator.mint import mint
+    from eaa.simulator.snp_mint import mint_snp
+    from eaa.simulator.tpm import SoftwareTpm
     from eaa.simulator.vendor import ChipMaker
+    from eaa.tee.azure.hcl import REPORT_SNP, pack_hcl_report, parse_hcl_report
     from eaa.tee.dcap.collateral import (
         parse_enclave_identity,
         parse_tcb_info,
@@ -55,21 +78,73 @@ with _INSTRUMENTED:
         endorsements_from_json,
         endorsements_to_json,
     )
+    from eaa.tee.pe import authenticode_digest
     from eaa.tee.registry import parse_evidence
+    from eaa.tee.sgx.sigstruct import parse_sigstruct
+    from eaa.tee.snp.collateral_files import endorsements_from_snp_json, endorsements_to_snp_json
+    from eaa.tee.tdx.tdvf import parse_tdvf
+    from eaa.tee.tpm.evidence import parse_key
+    from eaa.tee.tpm.formats import (
+        parse_enacttrust,
+        parse_go_attestation,
+        parse_go_tpm_tools,
+        parse_parsec,
+    )
+    from eaa.tee.tpm.pcr_file import pack_pcr_file, parse_pcr_file
+    from eaa.tee.tpm.wire import Algorithm, sized
     from eaa.tee.x509 import read_certificates
+
+    if TYPE_CHECKING:
+        from eaa.rats import Endorsements
 
 FOLDER = Path(__file__).parents[1] / ".cache" / "fuzz"
 MAX_LENGTH = 1 << 15
 KEY = TeeKeyPair.generate()
+TPM = SoftwareTpm(b"fuzz")
+TPM_KEY = parse_key(TPM.ak_area.key)
 
 
 def _text(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
+def _event_log(data: bytes) -> None:
+    """Do all that is done with a log: read it, replay it, hold it to registers, put it in words."""
+    log = parse_event_log(data)
+    algorithm = log.algorithms[0]
+    check_event_log(log, {log.registers.name_of(1): bytes(48)}, algorithm)
+    to_trustee(log)
+    for event in log.events:
+        explain(event)
+
+
+def _aael(data: bytes) -> None:
+    entry = parse_aael(data)
+    if entry is not None:
+        entry.words()
+
+
 TARGETS: dict[str, Callable[[bytes], Any]] = {
     "tdx-quote": lambda data: parse_evidence(data, tee="tdx"),
     "sgx-quote": lambda data: parse_evidence(data, tee="sgx"),
+    "snp-evidence": lambda data: parse_evidence(data, tee="snp"),
+    "snp-collateral": endorsements_from_snp_json,
+    "tpm-evidence": lambda data: parse_evidence(data, tee="tpm"),
+    "tpm-go-tpm-tools": parse_go_tpm_tools,
+    "tpm-go-attestation": parse_go_attestation,
+    "tpm-enacttrust": lambda data: parse_enacttrust(data, TPM_KEY),
+    "tpm-parsec": lambda data: parse_parsec(data, TPM_KEY),
+    "pcr-file": parse_pcr_file,
+    "az-snp-vtpm": lambda data: parse_evidence(data, tee="az-snp-vtpm"),
+    "az-tdx-vtpm": lambda data: parse_evidence(data, tee="az-tdx-vtpm"),
+    "hcl-report": parse_hcl_report,
+    "event-log": _event_log,
+    "dstack-log": _event_log,
+    "aael": _aael,
+    "init-data": lambda data: parse_init_data("toml", _text(data)).claims(),
+    "tdvf": parse_tdvf,
+    "sigstruct": parse_sigstruct,
+    "pe-image": authenticode_digest,
     "tcb-info": lambda data: parse_tcb_info(read_tcb_info(data)),
     "enclave-identity": lambda data: parse_enclave_identity(read_enclave_identity(data)),
     "certificates": read_certificates,
@@ -120,7 +195,145 @@ def seeds() -> dict[str, list[bytes]]:
         "key-provider-unwrap": [_key_provider("keyunwrap", {"dc": None, "annotation": wrapped})],
         "annotation": [wrap(bytes(KEK_SIZE), b"{}", kid=ResourceUri("default", "key", "demo")).to_json()],
         "resource-uri": [b"kbs:///default/key/demo"],
+        **_snp_and_azure_seeds(maker, now),
+        **_tpm_seeds(),
+        **_log_seeds(),
+        **_build_seeds(),
     }
+
+
+def _snp_and_azure_seeds(maker: ChipMaker, now: datetime) -> dict[str, list[bytes]]:
+    amd = AmdChipMaker.create(now)
+    vm = AzureVm(SoftwareTpm(b"fuzz vTPM", ak=rsa.generate_private_key(65537, 2048)))
+    runtime = vm.runtime_data(bytes(32))
+    case = mint_snp(amd, vm.report_data(runtime), at=now)
+    quote = mint(maker, "tdx", vm.report_data(runtime), at=now).quote
+    key, versions = case.machine.certificate, (0, 1, 2)
+    endorsements: Endorsements = case.endorsements
+    return {
+        "snp-evidence": [case.report, case.evidence().raw, json.dumps(case.evidence_json()).encode()],
+        "snp-collateral": [json.dumps(endorsements_to_snp_json(endorsements)).encode()],
+        "az-snp-vtpm": [
+            vm.snp_evidence(case.report, key, runtime, bytes(32), version=each) for each in versions
+        ],
+        "az-tdx-vtpm": [vm.tdx_evidence(quote, runtime, bytes(32), version=each) for each in versions],
+        "hcl-report": [pack_hcl_report(case.report, REPORT_SNP, runtime)],
+    }
+
+
+def _tpm_seeds() -> dict[str, list[bytes]]:
+    message, signature, values = TPM.quote(bytes(32))
+    coded = {"Quote": b64encode(message).decode(), "Signature": b64encode(signature).decode()}
+    pcrs = [
+        {"Index": index, "Digest": b64encode(value).decode(), "DigestAlg": 5}
+        for index, value in values.items()
+    ]
+    area = TPM.ak_area.raw
+    dump = {"AK": {"Public": b64encode(area).decode()}, "Quote": coded, "Log": {"PCRs": pcrs}}
+    coco = {
+        "ak_public": b64encode(TPM.ak_area.key).decode(),
+        "tpm_quote": {
+            "message": coded["Quote"],
+            "signature": coded["Signature"],
+            "pcrs": [values[index].hex() for index in sorted(values)],
+        },
+    }
+    bank = b"\x08\x0b" + _field(2, b"\x08\x00" + _field(2, bytes(32)))
+    quote = _field(1, message) + _field(2, signature) + _field(3, bank)
+    return {
+        "tpm-evidence": [TPM.evidence(bytes(32)), json.dumps(coco).encode()],
+        "tpm-go-tpm-tools": [_field(1, area) + _field(2, quote)],
+        "tpm-go-attestation": [json.dumps(dump).encode()],
+        "tpm-enacttrust": [bytes(16) + sized(message) + signature],
+        "tpm-parsec": [
+            b"\xa1\x63pat\xa2\x6aattestInfo\x59" + sized(message) + b"\x63sig\x59" + sized(signature)
+        ],
+        "pcr-file": [pack_pcr_file({Algorithm.SHA256: values})],
+    }
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """Return a length-delimited field of a protobuf message; the length takes two bytes."""
+    return bytes([number << 3 | 2, len(content) & 0x7F | 0x80, len(content) >> 7]) + content
+
+
+def _log_seeds() -> dict[str, list[bytes]]:
+    pulled = aael_data(
+        "github.com/confidential-containers", "PullImage", '{"image":"a","digest":"sha256:00"}'
+    )
+    variable = variable_data(bytes(16), "SecureBoot", b"\x01")
+    events = [
+        NewEvent(1, EventType.EV_EFI_VARIABLE_DRIVER_CONFIG, variable),
+        NewEvent(1, EventType.EV_SEPARATOR, bytes(4)),
+        NewEvent(
+            2,
+            EventType.EV_EFI_BOOT_SERVICES_APPLICATION,
+            image_data(b"\x7f\xff\x04\x00", 4096),
+            b"an image",
+        ),
+        NewEvent(3, EventType.EV_IPL, b"kernel_cmdline: console=ttyS0\0", b"console=ttyS0"),
+        NewEvent(4, EventType.EV_EVENT_TAG, pulled),
+    ]
+    boot = {
+        "imr": 0,
+        "event_type": 4,
+        "digest": "00" * 48,
+        "event": "separator",
+        "event_payload": "00000000",
+    }
+    runtime = {
+        "imr": 3,
+        "event_type": 0x08000001,
+        "digest": "",
+        "event": "app-id",
+        "event_payload": "00",
+    }
+    init_data = b'version = "0.1.0"\nalgorithm = "sha384"\n[data]\n"aa.toml" = \'a = 1\'\n"policy.rego" = \'policy_data := {}\'\n'
+    return {
+        "event-log": [write_event_log(events), write_event_log(events, ("sha1", "sha256", "sha384"))],
+        "dstack-log": [json.dumps([boot, runtime]).encode()],
+        "aael": [pulled],
+        "init-data": [init_data],
+    }
+
+
+def _build_seeds() -> dict[str, list[bytes]]:
+    """Return the smallest firmware image, SIGSTRUCT and kernel that are sound."""
+    size = 1 << 14
+    metadata = struct.pack("<4sIIIIIQQII", b"TDVF", 48, 1, 1, 0, size, (1 << 32) - size, size, 0, 1)
+    tdvf, footer = (
+        UUID("e47a6535-984a-4798-865e-4685a7bf8ec2"),
+        UUID("96b582de-1fb2-45f7-baea-a366c55a082d"),
+    )
+    table = struct.pack("<IH", 0x1000, 22) + tdvf.bytes_le
+    table += struct.pack("<H", len(table) + 18) + footer.bytes_le
+    firmware = bytearray(size)
+    firmware[-0x1000 : -0x1000 + len(metadata)] = metadata
+    firmware[-32 - len(table) : -32] = table
+    kernel = bytearray(0x400)
+    kernel[:2], kernel[0x3C:0x40] = b"MZ", struct.pack("<I", 0x80)
+    kernel[0x80:0x98] = struct.pack("<4sHHIIIHH", b"PE\0\0", 0x8664, 1, 0, 0, 0, 240, 0)
+    struct.pack_into("<H", kernel, 0x98, 0x20B)
+    struct.pack_into("<I", kernel, 0x98 + 60, 0x200)
+    struct.pack_into("<II", kernel, 0x98 + 240 + 16, 0x200, 0x200)
+    return {"tdvf": [bytes(firmware)], "sigstruct": [_sigstruct()], "pe-image": [bytes(kernel)]}
+
+
+def _sigstruct() -> bytes:
+    key = rsa.generate_private_key(3, 3072)
+    headers = (
+        bytes.fromhex("06000000e10000000000010000000000"),
+        bytes.fromhex("01010000600000006000000001000000"),
+    )
+    author = struct.pack("<16sII16sI84s", headers[0], 0, 0x20260316, headers[1], 0, b"")
+    body = struct.pack(
+        "<IIBB2s16s16s16s32s16s16sHH", 1, 0, 0, 0, b"", b"", b"\4", b"\xfd", bytes(32), b"", b"", 1, 1
+    )
+    modulus = key.public_key().public_numbers().n
+    signature = int.from_bytes(key.sign(author + body, padding.PKCS1v15(), hashes.SHA256()))
+    q1, rest = divmod(signature * signature, modulus)
+    numbers = [each.to_bytes(384, "little") for each in (modulus, signature, q1, rest * signature // modulus)]
+    return b"".join((author, numbers[0], struct.pack("<I", 3), numbers[1], body, bytes(12), *numbers[2:]))
 
 
 def _key_provider(operation: str, params: dict[str, Any]) -> bytes:
