@@ -25,7 +25,7 @@ from eaa.tee.der import children, common_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
 __all__ = [
     "MAX_CHAIN",
@@ -76,6 +76,12 @@ class Window:
         """Whether ``at`` lies in the window."""
         return self.start <= at <= self.end
 
+    def found_at(self, at: datetime, now: str) -> str:
+        """Return ``now``, which spells ``at``; outside the window also by how much, for a reader."""
+        if at > self.end:
+            return f"{now}: expired {_span(at - self.end)} ago"
+        return now if self.holds(at) else f"{now}: begins in {_span(self.start - at)}"
+
     @classmethod
     def intersection(cls, windows: Sequence[Window]) -> Window:
         """Return the time in which all ``windows`` hold, named after those that bound it."""
@@ -83,6 +89,15 @@ class Window:
         end = min(windows, key=lambda each: each.end)
         what = start.what if start.what == end.what else f"{start.what} and {end.what}"
         return cls(what, start.start, end.end)
+
+
+def _span(time: timedelta) -> str:
+    """Return the largest whole unit of a span of time, rounded down."""
+    seconds = int(time.total_seconds())
+    for unit, size in (("day", 86_400), ("hour", 3600), ("minute", 60)):
+        if count := seconds // size:
+            return f"{count} {unit}{'s' if count > 1 else ''}"
+    return "less than a minute"
 
 
 def _utc(when: datetime) -> str:

@@ -38,6 +38,7 @@ __all__ = [
 
 COMPONENTS: Final = 16
 """A TCB has exactly 16 component SVNs; any other count is refused, never zipped (attack A6)."""
+_LABELS: Final = ("type", "category")
 TCB_SIGNING: Final = "Intel SGX TCB Signing"
 
 PLATFORM_STATUSES: Final = frozenset(
@@ -92,7 +93,10 @@ class TdxModule:
 
 @dataclass(frozen=True, slots=True)
 class TcbInfo:
-    """What Intel says of one family of platforms (FMSPC, 6 bytes) for one kind of TEE (``id`` ``SGX`` or ``TDX``)."""
+    """What Intel says of one family of platforms (FMSPC, 6 bytes) for one kind of TEE (``id`` ``SGX`` or ``TDX``).
+
+    ``sgx_labels`` and ``tdx_labels`` name the 16 components for a reader (``Early Microcode Update, BIOS``), where Intel does.
+    """
 
     id: str
     version: int
@@ -103,6 +107,8 @@ class TcbInfo:
     levels: tuple[TcbLevel, ...]
     module: TdxModule | None
     module_identities: tuple[TdxModule, ...]
+    sgx_labels: tuple[str, ...] = ()
+    tdx_labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +184,11 @@ def parse_tcb_info(signed: SignedObject) -> TcbInfo:
     if kind not in {"SGX", "TDX"}:
         raise EndorsementError(f"TCB info for {kind!r}; known are SGX and TDX")
     tdx = kind == "TDX"
-    levels = tuple(_tcb_level(each, version, tdx=tdx) for each in body.objects("tcbLevels"))
+    given = body.objects("tcbLevels")
+    levels = tuple(_tcb_level(each, version, tdx=tdx) for each in given)
     if not levels:
         raise EndorsementError("TCB info without levels")
+    newest = given[0].object("tcb")
     identities = body.objects("tdxModuleIdentities") if tdx and "tdxModuleIdentities" in body else []
     return TcbInfo(
         id=kind,
@@ -192,6 +200,8 @@ def parse_tcb_info(signed: SignedObject) -> TcbInfo:
         levels=levels,
         module=_tdx_module(body.object("tdxModule"), "") if tdx else None,
         module_identities=tuple(_tdx_module(each, each.text("id")) for each in identities),
+        sgx_labels=newest.labels("sgxtcbcomponents", _LABELS) if version == 3 else (),
+        tdx_labels=newest.labels("tdxtcbcomponents", _LABELS) if tdx else (),
     )
 
 

@@ -198,6 +198,14 @@ class JsonObject:
             raise EndorsementError(f"{self._path}.{name} is not a list of SVNs from 0 to 255")
         return tuple(found)
 
+    def labels(self, name: str, members: tuple[str, ...]) -> tuple[str, ...]:
+        """Return what each object of a list says of itself in its ``members``, for a reader; nothing of it is decided upon."""
+        return tuple(
+            ", ".join(each[member] for member in members if isinstance(each.get(member), str))[:64]
+            for each in self._get(name, list)
+            if isinstance(each, dict)
+        )
+
     def texts(self, name: str) -> tuple[str, ...]:
         """Return a list of strings; a missing one is empty."""
         if name not in self._value:

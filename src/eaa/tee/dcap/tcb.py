@@ -9,26 +9,44 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from operator import ge
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from eaa.tee.dcap.collateral import IdentityLevel, TcbLevel
+    from eaa.tee.dcap.collateral import IdentityLevel, TcbInfo, TcbLevel
 
-__all__ = ["Rating", "combine", "converge", "match_isv_level", "match_level", "relaunch"]
+__all__ = [
+    "Rating",
+    "best_level",
+    "combine",
+    "converge",
+    "match_isv_level",
+    "match_level",
+    "relaunch",
+    "shortfalls",
+    "svn_shortfall",
+]
 
-_HARDENED: Final = frozenset({"UpToDate", "SWHardeningNeeded"})
+UP_TO_DATE: Final = "UpToDate"
+RELAUNCH: Final = "TDRelaunchAdvised"
+"""With or without ``ConfigurationNeeded`` after it."""
+
+_HARDENED: Final = frozenset({UP_TO_DATE, "SWHardeningNeeded"})
 _CONFIGURED: Final = frozenset({"ConfigurationNeeded", "ConfigurationAndSWHardeningNeeded"})
 _OUT_OF_DATE: Final = frozenset({"OutOfDate", "OutOfDateConfigurationNeeded"})
 
 
 @dataclass(frozen=True, slots=True)
 class Rating:
-    """A converged status with the advisories of everything that went into it, sorted."""
+    """A converged status with the advisories of everything that went into it, sorted, and what keeps it from a better one."""
 
     status: str
     advisory_ids: tuple[str, ...]
+    reasons: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return "; ".join((self.status, *self.reasons))
 
 
 def match_level(
@@ -55,6 +73,55 @@ def match_level(
     return None
 
 
+_L = TypeVar("_L", "TcbLevel", "IdentityLevel")
+
+
+def best_level(levels: Sequence[_L]) -> _L:
+    """Return the level that a platform should reach: the first that is up to date, or where none is, the first of all."""
+    return next((level for level in levels if level.status == UP_TO_DATE), levels[0])
+
+
+def shortfalls(
+    level: TcbLevel,
+    info: TcbInfo,
+    components: Sequence[int],
+    pce_svn: int,
+    tdx_components: Sequence[int] | None = None,
+) -> tuple[str, ...]:
+    """Say which of the SVNs that :func:`match_level` compares are below those of ``level``, for a reader."""
+    start = 2 if tdx_components is not None and tdx_components[1] > 0 else 0
+    compared = [
+        *_compared("SGX", components, level.sgx_components, info.sgx_labels),
+        ("PCE SVN", pce_svn, level.pce_svn),
+        *_compared("TDX", tdx_components or (), level.tdx_components or (), info.tdx_labels)[start:],
+    ]
+    missed = [f"{what} is {has}, needs {needs}" for what, has, needs in compared if has < needs]
+    return _for(level, missed)
+
+
+def _compared(
+    kind: str, found: Sequence[int], needed: Sequence[int], labels: Sequence[str]
+) -> list[tuple[str, int, int]]:
+    named = [f" ({label})" if label else "" for label in labels] or [""] * len(needed)
+    return [
+        (f"{kind} component {n}{label}", has, needs)
+        for n, (has, needs, label) in enumerate(zip(found, needed, named, strict=False), 1)
+    ]
+
+
+def svn_shortfall(what: str, svn: int, levels: Sequence[IdentityLevel]) -> tuple[str, ...]:
+    """Say how far the SVN of an enclave or module is below its best level; nothing when it is not."""
+    if not levels or svn >= (best := best_level(levels)).isv_svn:
+        return ()
+    return _for(best, [f"{what} is {svn}, needs {best.isv_svn}"])
+
+
+def _for(level: TcbLevel | IdentityLevel, missed: Sequence[str]) -> tuple[str, ...]:
+    """Return one reason that says for which level something is missed, or none."""
+    when = f" of {level.date:%Y-%m-%d}" if level.date is not None else ""
+    return (f"for {level.status}{when}, {'; '.join(missed)}",) if missed else ()
+
+
 def match_isv_level(levels: Iterable[IdentityLevel], isv_svn: int) -> IdentityLevel | None:
     """Return the first level whose SVN is reached."""
     return next((level for level in levels if isv_svn >= level.isv_svn), None)
@@ -78,8 +145,8 @@ def relaunch(launch: str, current: str) -> str:
     if launch not in _OUT_OF_DATE or current not in _HARDENED | _CONFIGURED:
         return launch
     if launch == "OutOfDateConfigurationNeeded" or current in _CONFIGURED:
-        return "TDRelaunchAdvisedConfigurationNeeded"
-    return "TDRelaunchAdvised"
+        return f"{RELAUNCH}ConfigurationNeeded"
+    return RELAUNCH
 
 
 def combine(platform: TcbLevel, components: Sequence[IdentityLevel]) -> Rating:

@@ -21,7 +21,7 @@ anew for each quote.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -39,7 +39,15 @@ from eaa.tee.dcap.authority import (
 from eaa.tee.dcap.ecdsa import load_point, verifies
 from eaa.tee.dcap.policy import AcceptancePolicy
 from eaa.tee.dcap.quote import INTEL_QE_VENDOR_ID, CertificationData
-from eaa.tee.dcap.tcb import Rating, match_isv_level
+from eaa.tee.dcap.tcb import (
+    RELAUNCH,
+    UP_TO_DATE,
+    Rating,
+    best_level,
+    match_isv_level,
+    shortfalls,
+    svn_shortfall,
+)
 from eaa.tee.kind import REPORT_DATA_SIZE, policy_of
 from eaa.tee.sgx import verify as sgx
 from eaa.tee.sgx.evidence import EnclaveReport, SgxQuote
@@ -139,7 +147,10 @@ class DcapVerifier:
             checks.extend(sgx.check_enclave(quote.report))
         # (10) Now, and for this challenge.
         checks.extend(
-            dated.rule.holds(dated.window.holds(at), expected, now) for dated, expected in standing.dated
+            dated.rule.passed(expected, now)
+            if dated.window.holds(at)
+            else dated.rule.failed(expected, dated.window.found_at(at, now))
+            for dated, expected in standing.dated
         )
         checks.append(check_report_data(quote.report_data, report_data))
         return Appraisal(quote, at, tuple(checks), _claims(quote, standing))
@@ -165,6 +176,8 @@ class DcapVerifier:
                 rating = sgx.rate(platform.pck.extension, platform.tcb_info, qe_level, checks)
             else:
                 rating = tdx.rate(module, platform.pck.extension, platform.tcb_info, qe_level, checks)
+            if rating is not None and rating.status != UP_TO_DATE:
+                rating = _explained(rating, platform, module, qe)
         _status(rating, self._policy, checks)
         _evaluation(platform, self._policy, checks)
         return _Standing(
@@ -240,6 +253,25 @@ def _quoting_enclave(
     return level
 
 
+def _explained(rating: Rating, platform: Platform, module: tdx.Module | None, qe: EnclaveReport) -> Rating:
+    """Say by which SVNs a platform misses a better status."""
+    assert platform.tcb_info is not None
+    assert platform.pck is not None
+    info, pck = platform.tcb_info, platform.pck.extension
+    best = best_level(info.levels)
+    svn = None if module is None else module.svn
+    reasons = shortfalls(best, info, pck.tcb_components, pck.pce_svn, svn)
+    if module is not None:
+        reasons += tdx.module_shortfalls(module, info)
+    if platform.qe_identity is not None:
+        reasons += svn_shortfall("the quoting enclave's SVN", qe.isv_svn, platform.qe_identity.levels)
+    if rating.status.startswith(RELAUNCH):
+        reasons += ("the platform was updated since the TD's launch: relaunch it",)
+    return replace(
+        rating, reasons=reasons or (f"no update gives this platform a better level than {best.status}",)
+    )
+
+
 def _status(rating: Rating | None, policy: AcceptancePolicy, checks: list[Check]) -> None:
     """Step 8, second half: the converged status is a gate with an explicit accept-set (A7, B13)."""
     accepted = ", ".join(sorted(policy.tcb_statuses))
@@ -249,7 +281,7 @@ def _status(rating: Rating | None, policy: AcceptancePolicy, checks: list[Check]
     checks.append(
         rules.TCB_REVOKED.holds(rating.status != "Revoked", "any status but Revoked", rating.status)
     )
-    checks.append(rules.TCB_STATUS.holds(rating.status in policy.tcb_statuses, accepted, rating.status))
+    checks.append(rules.TCB_STATUS.holds(rating.status in policy.tcb_statuses, accepted, str(rating)))
     if rating.advisory_ids:
         checks.append(rules.ADVISORIES.warned("none", ", ".join(rating.advisory_ids)))
     else:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from eaa.tee.dcap import rules
-from eaa.tee.dcap.tcb import Rating, combine, match_level
+from eaa.tee.dcap.tcb import Rating, combine, match_level, shortfalls
 from eaa.tee.sgx.evidence import FLAG_DEBUG, FLAG_INIT, EnclaveReport
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ def rate(
     lowest = info.levels[-1]
     expected = f"at least components {list(lowest.sgx_components)}, PCE SVN {lowest.pce_svn}"
     if level is None:
-        checks.append(rules.TCB_LEVEL.failed(expected, found))
+        missed = shortfalls(lowest, info, pck.tcb_components, pck.pce_svn)
+        checks.append(rules.TCB_LEVEL.failed(expected, "; ".join(missed)))
         return None
     checks.append(
         rules.TCB_LEVEL.passed(expected, f"{found}: {level.status}, level of {level.date:%Y-%m-%d}")

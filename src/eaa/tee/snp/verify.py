@@ -118,7 +118,8 @@ class SnpVerifier:
         # (9) Now, and for this challenge.
         now = at.strftime("%Y-%m-%dT%H:%M:%SZ")
         checks.extend(
-            dated.rule.holds(dated.window.holds(at), expected, now) for dated, expected in standing.dated
+            dated.rule.holds(dated.window.holds(at), expected, dated.window.found_at(at, now))
+            for dated, expected in standing.dated
         )
         checks.append(check_report_data(report.report_data, report_data))
         return Appraisal(evidence, at, tuple(checks), _claims(evidence, standing))

@@ -9,7 +9,15 @@ from eaa.eventlog import check_event_log, parse_event_log
 from eaa.eventlog.checks import CONTENT
 from eaa.rats import EvidenceError
 from eaa.tee.dcap import rules
-from eaa.tee.dcap.tcb import Rating, combine, match_isv_level, match_level, relaunch
+from eaa.tee.dcap.tcb import (
+    Rating,
+    combine,
+    match_isv_level,
+    match_level,
+    relaunch,
+    shortfalls,
+    svn_shortfall,
+)
 from eaa.tee.tdx import evidence as td
 
 if TYPE_CHECKING:
@@ -113,7 +121,8 @@ def _rate_at(
         f"TDX components {list(lowest.tdx_components or ())}"
     )
     if level is None:
-        checks.append(rules.TCB_LEVEL.failed(expected, found))
+        missed = shortfalls(lowest, info, pck.tcb_components, pck.pce_svn, svn)
+        checks.append(rules.TCB_LEVEL.failed(expected, f"{when}: {'; '.join(missed)}"))
     else:
         text = f"{found}: {level.status}, level of {level.date:%Y-%m-%d}"
         checks.append(rules.TCB_LEVEL.passed(expected, text))
@@ -136,6 +145,17 @@ def _rate_module(svn: bytes, info: TcbInfo, when: str, checks: list[Check]) -> I
     found = f"{when}: SVN {svn[0]}" + (f": {level.status}" if level else ", below every level")
     checks.append(rules.TDX_MODULE_TCB.holds(level is not None, expected, found))
     return level
+
+
+def module_shortfalls(module: Module, info: TcbInfo) -> tuple[str, ...]:
+    """Say how far the TDX module is below its best level, at launch and now."""
+    found: tuple[str, ...] = ()
+    for svn, when in ((module.svn, "at launch"), (module.current_svn, "now")):
+        identity = _identity_for(svn, info) if svn and svn[1] else None
+        if identity is not None:
+            what = "the TDX module's SVN" + (f" {when}" if module.current_svn else "")
+            found += svn_shortfall(what, svn[0], identity.levels)
+    return found
 
 
 def check_td(report: td.TdReport, policy: AcceptancePolicy) -> list[Check]:

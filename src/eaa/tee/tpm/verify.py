@@ -83,7 +83,8 @@ class TpmVerifier:
         if standing.dated:
             now = at.strftime("%Y-%m-%dT%H:%M:%SZ")
             checks.extend(
-                rules.DATES.holds(window.holds(at), f"within {window}", now) for window in standing.dated
+                rules.DATES.holds(window.holds(at), f"within {window}", window.found_at(at, now))
+                for window in standing.dated
             )
         checks.append(check_extra_data(evidence.report_data, report_data, truncated=True))
         return Appraisal(evidence, at, tuple(checks), _claims(evidence, standing))
