@@ -18,19 +18,13 @@ from sqlalchemy import (
 )
 
 from eaa.storage.migrate import Steps
-from eaa.storage.schema import Instant
+from eaa.storage.schema import NAMING, Instant
 
 __all__ = ["STEPS", "heads", "metadata", "objects", "platforms", "refreshes", "state", "versions"]
 
 STEPS: Final = Steps("eaa.endorser:migrations", "0001", "endorser_alembic_version")
 
-metadata: Final = MetaData(
-    naming_convention={
-        "ix": "ix_%(column_0_label)s",
-        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
+metadata: Final = MetaData(naming_convention=NAMING)
 
 state = Table(
     "endorser_state",

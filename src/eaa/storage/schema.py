@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Dialect
 
 __all__ = [
+    "NAMING",
     "Instant",
     "metadata",
     "nonces",
@@ -67,13 +68,14 @@ def microseconds(at: datetime) -> int:
     return (at - EPOCH) // MICROSECOND
 
 
-metadata: Final = MetaData(
-    naming_convention={
-        "ix": "ix_%(column_0_label)s",
-        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
+NAMING: Final = {
+    "ix": "ix_%(column_0_label)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+"""Constraints have names that migrations can call them by."""
+
+metadata: Final = MetaData(naming_convention=NAMING)
 
 state = Table(
     "state",
