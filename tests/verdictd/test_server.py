@@ -11,7 +11,7 @@ import stat
 import subprocess
 import sys
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -351,6 +351,81 @@ def test_policy_commands(program: Program, tmp_path: Path, capsys: pytest.Captur
     assert _eaa(program, "policy", "list", "--json") == 0
     assert "mine" in {each["name"] for each in json.loads(capsys.readouterr().out)["policies"]}
     assert _eaa(program, "policy", "delete", "resource", "--name", "mine") == 0
+
+
+def _attested(program: Program, **settings: Any) -> None:
+    """Have a guest attest."""
+    ready = json.loads((program.data / "verdictd.json").read_text())
+
+    async def attest() -> None:
+        attester = SimulatedAttester({"vendor": str(program.data), **settings})
+        async with KbsClient(ready["url"], attester, ca_file=Path(ready["ca_file"])) as client:
+            with suppress(AccessDenied):
+                await client.get_token()
+
+    asyncio.run(attest())
+
+
+def test_explain_a_verdict_by_its_id(program: Program, capsys: pytest.CaptureFixture[str]) -> None:
+    """The owner finds a refused guest in the list and asks why; the guest's view holds no reference value."""
+    value = measure(DEFAULT_IMAGE)["mr_td"]
+    assert _eaa(program, "reference-value", "set", f"mr_td={value}") == 0
+    _attested(program, faults="stale-tcb", image="explained")
+    capsys.readouterr()
+    assert _eaa(program, "explain", "--list", "--json") == 0
+    latest = json.loads(capsys.readouterr().out)["verdicts"][0]
+    assert "dcap.tcb.status" in latest["failed_checks"]
+    assert _eaa(program, "explain", "--list") == 0
+    assert latest["request_id"][:8] in capsys.readouterr().out
+    assert _eaa(program, "explain", latest["id"]) == 0
+    text = capsys.readouterr().out
+    assert f"verdict {latest['id']}, request {latest['request_id']}" in text
+    assert "SGX component 1 (Early Microcode Update, BIOS) is 2, needs 3" in text
+    shown = f"{value[:16]}…{value[-8:]}"
+    assert shown in text
+    assert _eaa(program, "explain", latest["id"], "--view", "guest") == 0
+    text = capsys.readouterr().out
+    assert "✗ dcap.tcb.status" in text
+    assert "✗ reference.tdx.mr_td" in text
+    assert shown not in text
+    assert _eaa(program, "explain", latest["id"], "--view", "guest", "--json") == 0
+    assert value[:16] not in capsys.readouterr().out
+    assert _eaa(program, "explain", "00000000-0000-0000-0000-000000000000") == 2
+
+
+def test_policies_are_tried_on_the_record(
+    program: Program, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A dry run finds what a candidate would take away, and puts nothing into force."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"x")
+    assert _eaa(program, "resource", "put", "tried/secrets/db", "--file", str(secret)) == 0
+    values = tmp_path / "values.json"
+    values.write_text(json.dumps({name: [value] for name, value in measure(DEFAULT_IMAGE).items()}))
+    assert _eaa(program, "reference-value", "import", str(values)) == 0
+    _attested(program)
+    capsys.readouterr()
+    assert _eaa(program, "policy", "show", "attestation") == 0
+    in_force = capsys.readouterr().out
+    same, strict, closed = tmp_path / "same.rego", tmp_path / "strict.rego", tmp_path / "closed.rego"
+    same.write_text(in_force)
+    strict.write_text(in_force.replace("hardware := 2 if {", "hardware := 2 if {\n\tinput.never"))
+    closed.write_text("package policy\n\ndefault allow := false\n")
+    assert _eaa(program, "policy", "dry-run", "attestation", str(same)) == 0
+    assert "0 of" in capsys.readouterr().out
+    assert _eaa(program, "policy", "dry-run", "attestation", str(strict), "--limit", "1", "--json") == 1
+    (decision,) = json.loads(capsys.readouterr().out)["decisions"]
+    assert (decision["before"], decision["after"]) == ("affirming", "contraindicated")
+    assert decision["claims"] == {"hardware": [2, 97]}
+    args = ("policy", "dry-run", "resource", str(closed), "--limit", "1")
+    assert _eaa(program, *args, "--resource", "tried/secrets/db") == 1
+    assert "tried/secrets/db: allow → deny" in capsys.readouterr().out
+    assert _eaa(program, *args, "--json") == 1
+    listed = json.loads(capsys.readouterr().out)["decisions"]
+    assert "tried/secrets/db" in {each["path"] for each in listed}
+    assert _eaa(program, "policy", "dry-run", "resource", str(secret)) == 2
+    assert _eaa(program, "policy", "show", "attestation") == 0
+    assert capsys.readouterr().out == in_force
 
 
 def test_reference_value_commands(program: Program, capsys: pytest.CaptureFixture[str]) -> None:
