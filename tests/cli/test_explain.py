@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from hashlib import sha384
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -182,3 +183,28 @@ def test_a_file_named_like_an_id_is_a_file(
     (tmp_path / ID).write_text(explained(case, capsys, "--json"))
     monkeypatch.chdir(tmp_path)
     assert run(cli, "eaa", ["explain", ID]) == 0
+
+
+@pytest.mark.parametrize(("launched", "status"), [(True, 0), (False, 1)])
+def test_init_data_can_be_required(
+    launched: bool,  # noqa: FBT001 - pytest passes parameters by name
+    status: int,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """`eaa verify --init-data` compares the digest with the field of the evidence."""
+    text = b"version = '0.1.0'\nalgorithm = 'sha384'\n[data]\n"
+    (tmp_path / "initdata.toml").write_bytes(text)
+    registers = {"mr_config_id": sha384(text).digest()} if launched else None
+    minted = mint(ChipMaker.create(AT), "tdx", b"\x01", at=AT, registers=registers)
+    (tmp_path / "quote.bin").write_bytes(minted.quote)
+    (tmp_path / "root.der").write_bytes(minted.root_der)
+    (tmp_path / "collateral.json").write_text(json.dumps(to_common_form(minted.endorsements)))
+    files = ["--endorsements", str(tmp_path / "collateral.json"), "--root", str(tmp_path / "root.der")]
+    options = ["--tee", "tdx", "--at", AT.isoformat(), "--report-data", "01", *files]
+    init_data = ["--init-data", str(tmp_path / "initdata.toml")]
+    args = ["verify", str(tmp_path / "quote.bin"), *options, *init_data]
+    assert run(cli, "eaa", args) == status
+    assert ("✓" if launched else "✗") + " binding.init-data" in capsys.readouterr().out
+    (tmp_path / "initdata.toml").write_bytes(b"\xff")
+    assert run(cli, "eaa", args) == 2

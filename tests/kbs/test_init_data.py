@@ -171,7 +171,7 @@ def test_any_text_is_init_data_or_refused(text: str) -> None:
         claims = document.claims()
     except ProtocolError:
         return
-    assert len(document.digest_in(48)) == 48
+    assert len(document.digest) in {32, 48, 64}
     json.dumps(claims, allow_nan=False)
 
 

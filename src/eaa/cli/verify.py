@@ -26,7 +26,7 @@ from eaa.cli._run import EXIT_OK, EXIT_REJECTED, EXIT_UNDECIDED
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from eaa.rats import Appraisal, Endorsements, TrustAnchor
+    from eaa.rats import Appraisal, Check, Endorsements, TrustAnchor
 
 __all__ = ["TEES", "acceptance", "appraise", "read_evidence", "verify"]
 
@@ -102,6 +102,20 @@ def appraise(
     return verifier.verify(quote, _endorsements(endorsements), at=at, report_data=expected)
 
 
+def _check_init_data(appraisal: Appraisal, text: bytes) -> Check:
+    from eaa.kbs.init_data import parse_init_data  # noqa: PLC0415 - as above
+    from eaa.rats import InputError  # noqa: PLC0415
+    from eaa.tee.binding import check_init_data  # noqa: PLC0415
+    from eaa.tee.registry import kind_of  # noqa: PLC0415
+
+    try:
+        document = parse_init_data("toml", text.decode())
+    except UnicodeDecodeError:
+        raise InputError("the init-data is not UTF-8 text") from None
+    stated = kind_of(appraisal.evidence.tee).claims(appraisal)
+    return check_init_data(stated.init_data, stated.init_data_of(document.digest))
+
+
 def _status(appraisal: Appraisal) -> int:
     if appraisal.accepted:
         return EXIT_OK
@@ -152,6 +166,11 @@ def acceptance(command: Any) -> Any:
 )
 @at_option
 @report_data_option
+@click.option(
+    "--init-data",
+    type=InputFile(1 << 20),
+    help="Require that the evidence carries the digest of this init-data (TOML).",
+)
 @acceptance
 @click.option(
     "--full", is_flag=True, help="Show expected and found of every check, not only of those in the way."
@@ -166,6 +185,7 @@ def verify(
     endorsements: Path | None,
     at: datetime,
     report_data: bytes,
+    init_data: bytes | None,
     full: bool,  # noqa: FBT001 - click passes options by name
     as_json: bool,  # noqa: FBT001
     **options: Any,
@@ -181,6 +201,8 @@ def verify(
       eaa verify o/quote.bin --tee tdx --endorsements o/collateral.json --root o/root_ca.der --report-data 6162
     """  # noqa: D301 - click keeps the lines after \b
     appraisal = appraise(evidence, tee, endorsements, at, report_data, **options)
+    if init_data is not None:
+        appraisal = appraisal.with_checks((_check_init_data(appraisal, init_data),))
     document = appraisal.to_json()
     if as_json:
         echo_json(document)

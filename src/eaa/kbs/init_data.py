@@ -2,8 +2,7 @@
 """Init-data: the configuration that the host gives a guest at launch, and whose digest the hardware carries (attack A28).
 
 A TOML text of version 0.1.0 with ``algorithm`` and a table ``data`` of file name → content (kata-containers, "Initdata
-Specification"; Trustee, ``kbs/docs/initdata.md``). The digest is over the text byte for byte; in a field of another size it is
-truncated, or followed by zeros. The text is a stranger's: reading it takes linear time, and what it says counts only once its
+Specification"; Trustee, ``kbs/docs/initdata.md``). The digest is over the text byte for byte. The text is a stranger's: reading it takes linear time, and what it says counts only once its
 digest is found in the evidence.
 """
 
@@ -64,7 +63,7 @@ class InitDocument:
     files: Mapping[str, str] = field(repr=False)
 
     def digest_in(self, size: int) -> bytes:
-        """Return the digest as a field of ``size`` bytes holds it."""
+        """Return the digest as a field of ``size`` bytes holds it: cut, or followed by zeros."""
         return self.digest[:size].ljust(size, b"\0")
 
     def claims(self) -> dict[str, Any]:

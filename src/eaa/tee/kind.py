@@ -32,10 +32,20 @@ class EvidenceVerifier(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TeeClaims:
-    """Claims under Trustee's names: ``claims`` stand below the TEE's name; ``init_data`` is the field that binds init-data."""
+    """Claims under Trustee's names: ``claims`` stand below the TEE's name; ``init_data`` is the field that binds init-data.
+
+    ``init_data_from`` gives what the field holds for a digest; without it, the digest cut to the field or followed by zeros.
+    """
 
     claims: Mapping[str, Any]
     init_data: bytes
+    init_data_from: Callable[[bytes], bytes] | None = None
+
+    def init_data_of(self, digest: bytes) -> bytes:
+        """Return what the field holds if the TEE was launched with init-data of this digest."""
+        if self.init_data_from is not None:
+            return self.init_data_from(digest)
+        return digest[: len(self.init_data)].ljust(len(self.init_data), b"\0")
 
 
 @dataclass(frozen=True, slots=True)
