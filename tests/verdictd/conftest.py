@@ -17,6 +17,7 @@ import structlog
 
 from eaa.kbs import TeeKeyPair, decrypt, report_data
 from eaa.kms import load_key_manager
+from eaa.rats import UnavailableError
 from eaa.simulator import ChipMaker, measure, mint
 from eaa.simulator.measure import DEFAULT_IMAGE
 from eaa.storage import Database
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from eaa.rats import Endorsements, Evidence
+    from eaa.rats import Endorsements, Evidence, UnavailableError
 
 SECRET = b"\x00the owner's secret\xff"
 PATH = "default/secrets/db"
@@ -59,12 +60,18 @@ class Collateral:
         self.maker = maker
         self.faults: tuple[str, ...] = ()
         self.error: Exception | None = None
+        self.observed: list[Evidence] = []
         self._at = clock()
 
     def endorsements_for(self, evidence: Evidence) -> Endorsements:
         if self.error is not None:
             raise self.error
         return self.maker.collateral(evidence.tee, self._at, faults=self.faults)
+
+    async def observe(self, evidence: Evidence) -> None:
+        if self.error is not None:
+            raise UnavailableError("no notes can be taken")
+        self.observed.append(evidence)
 
 
 class Kit:

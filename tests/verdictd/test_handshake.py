@@ -151,6 +151,16 @@ async def test_bad_collateral_gets_no_token(kit: Any, fault: str) -> None:
     _refused(response, "AttestationError", "dcap.")
 
 
+@pytest.mark.parametrize(
+    ("fault", "noted"),
+    [(None, True), ("debug", True), ("stale-tcb", True), ("altered-report", False), ("wrong-root", False)],
+)
+async def test_platforms_are_noted_once_they_are_proven(kit: Any, fault: str | None, *, noted: bool) -> None:
+    """The Endorser keeps collateral for every genuine platform, accepted or not, and for no invented one."""
+    await kit.handshake(**({"faults": (fault,)} if fault else {}))
+    assert bool(kit.collateral.observed) is noted
+
+
 async def test_replayed_answer_is_refused(kit: Any) -> None:
     """A recorded answer, cookie and all, works once."""
     await kit.expect_software()

@@ -90,23 +90,25 @@ async def test_init_data_that_was_not_launched_is_refused(kit: Any, tee: str, la
     assert check["remedy"]
 
 
+@pytest.mark.parametrize("tee", sorted(FIELDS))
 @pytest.mark.parametrize("launch", ["with some", "with none"])
-async def test_init_data_that_is_not_sent_is_for_reference_values(kit: Any, launch: str) -> None:
+async def test_init_data_that_is_not_sent_is_for_reference_values(kit: Any, tee: str, launch: str) -> None:
     """Without init-data the check does not apply, there are no claims, and a reference value of the field decides."""
     await kit.expect_software()
     text = TEXT.format("sha384")
-    own = launched("tdx", text, "sha384")
+    own = launched(tee, text, "sha384")
     registers = own if launch == "with some" else None
-    response, cookie, _ = await kit.handshake(registers=registers)
+    response, cookie, _ = await kit.handshake(tee=tee, registers=registers)
     assert claims_of(response)["init_data_claims"] is None
     assert (await kit.fetch(cookie=cookie)).status_code == 200
 
-    await kit.services.database.put_reference_values({"mr_config_id": [own["mr_config_id"].hex()]})
-    response, cookie, _ = await kit.handshake(registers=registers)
+    name = FIELDS[tee][0]
+    await kit.services.database.put_reference_values({name: [own[name].hex()]})
+    response, cookie, _ = await kit.handshake(tee=tee, registers=registers)
     released = await kit.fetch(cookie=cookie)
     assert (released.status_code == 200) is (launch == "with some")
     if launch == "with none":
-        assert "check reference.tdx.mr_config_id" in released.json()["detail"]
+        assert f"check reference.{tee}.{name}" in released.json()["detail"]
 
 
 async def test_policy_can_ask_for_init_data(kit: Any) -> None:

@@ -44,6 +44,9 @@ class NoEndorsements:
         del evidence
         return Endorsements()
 
+    async def observe(self, evidence: Evidence) -> None:
+        """Take no notes."""
+
 
 @asynccontextmanager
 async def _running(data: Path, **changes: Any) -> AsyncIterator[Ready]:

@@ -22,6 +22,29 @@ DEFAULT_LISTEN: Final = "127.0.0.1:8443"
 _Lifetime = Annotated[int, Field(ge=10, le=3600)]
 
 
+class EndorserConfig(BaseModel):
+    """The table ``[endorser]``: where the embedded Endorser refreshes collateral from. With no source it serves what is imported."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    files: list[str] = []
+    """Folders of collateral files."""
+    pcs: list[str] = []
+    """URLs of Intel PCS, PCCS or Endorsers, asked in this order."""
+    kds: list[str] = []
+    """URLs of AMD KDS or Endorsers, asked in this order."""
+    vendors: bool = False
+    """Ask Intel's PCS and AMD's KDS, after all others."""
+    root_crl_url: str | None = None
+    """Where ``pcs`` have the root's CRL, if not at ``rootcacrl``."""
+    source_ca_file: str | None = None
+    """Certificate authority of the sources' TLS certificates."""
+    want: list[str] = []
+    """Platforms to keep collateral for beside those that attest, such as ``tdx:50806f000000:platform``."""
+    per_minute: Annotated[float, Field(gt=0)] = 60.0
+    """Most requests to one host."""
+
+
 class VerdictdConfig(BaseModel):
     """The keys of the configuration. Unknown ones are refused."""
 
@@ -42,6 +65,7 @@ class VerdictdConfig(BaseModel):
     token_seconds: _Lifetime = 300
     """For how long an attestation counts."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    endorser: EndorserConfig = EndorserConfig()
 
     @classmethod
     def load(cls, path: Path | None, options: dict[str, Any]) -> Self:

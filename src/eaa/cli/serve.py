@@ -16,6 +16,8 @@ from eaa.cli._run import run
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from eaa.cli._verdictd_config import VerdictdConfig
+    from eaa.endorser.store import Store
     from eaa.rats import TrustAnchor
     from eaa.verdictd.server import Ready
     from eaa.verdictd.settings import Settings
@@ -130,11 +132,28 @@ def _run_verdictd(data: Path, config: Path | None, options: dict[str, Any]) -> N
     from eaa.verdictd._logging import configure_logging  # noqa: PLC0415 - slow, and the settings are checked first
 
     configure_logging(settings.log_level)
-    uvloop.run(_serve_verdictd(settings, simulator=configuration.simulator))
+    uvloop.run(_serve_verdictd(settings, configuration))
 
 
-async def _serve_verdictd(settings: Settings, *, simulator: bool) -> None:
-    from eaa.endorser.store import Store  # noqa: PLC0415 - --help does not need it
+class _Endorsements:
+    """The embedded Endorser, as Verdictd sees it: it hands out what it holds, and keeps fresh what genuine platforms need."""
+
+    def __init__(self, store: Store) -> None:
+        from eaa.endorser.authenticity import anchor_id  # noqa: PLC0415 - --help does not need it
+        from eaa.endorser.platforms import Observer  # noqa: PLC0415
+        from eaa.tee.snp.product import Product  # noqa: PLC0415
+        from eaa.tee.snp.roots import AMD_ROOTS  # noqa: PLC0415
+
+        roots = {product: anchor_id(root) for product, root in zip(Product, AMD_ROOTS, strict=True)}
+        self.endorsements_for = store.endorsements_for
+        self.observe = Observer(store, snp_roots=roots).observe
+
+
+async def _serve_verdictd(settings: Settings, configuration: VerdictdConfig) -> None:
+    from eaa.cli._endorser_sources import SourceOptions  # noqa: PLC0415 - --help does not need it
+    from eaa.endorser.refresh import Refresher  # noqa: PLC0415
+    from eaa.endorser.store import Store  # noqa: PLC0415
+    from eaa.tee.dcap.roots import INTEL_ROOT  # noqa: PLC0415
     from eaa.tee.registry import vendor_roots  # noqa: PLC0415
     from eaa.verdictd.bootstrap import DataDirectory  # noqa: PLC0415
     from eaa.verdictd.server import serve as serve_until  # noqa: PLC0415
@@ -142,13 +161,19 @@ async def _serve_verdictd(settings: Settings, *, simulator: bool) -> None:
     directory = DataDirectory.prepare(settings.data)
     anchors: tuple[TrustAnchor, ...] = vendor_roots()
     vendor = None
-    if simulator:
+    if configuration.simulator:
         from eaa.cli._simulated_vendor import SimulatedVendor  # noqa: PLC0415
 
         vendor = SimulatedVendor(directory.simulator)
         anchors = (*anchors, vendor.trust_anchor)
-    async with await Store.open(directory.endorsements, anchors) as store:
+    configured = SourceOptions(INTEL_ROOT, **configuration.endorser.model_dump())
+    async with (
+        await Store.open(directory.endorsements, anchors) as store,
+        configured.open(store) as sources,
+    ):
         background: list[Callable[[], Awaitable[None]]] = [store.follow]
+        if sources:
+            background.append(Refresher(store, sources, wanted=configured.wanted).run)
         if vendor is not None:
             await vendor.publish(store)
             background.append(lambda: vendor.keep_publishing(store))
@@ -158,7 +183,7 @@ async def _serve_verdictd(settings: Settings, *, simulator: bool) -> None:
         await serve_until(
             settings,
             anchors=anchors,
-            endorsements=store,
+            endorsements=_Endorsements(store),
             announce=_announce,
             stop=stop,
             background=tuple(background),

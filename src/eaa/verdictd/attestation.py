@@ -31,6 +31,7 @@ from eaa.rats import (
     EvidenceError,
     EvidenceRejected,
     ProtocolError,
+    Result,
     Rule,
     Stage,
     UnavailableError,
@@ -58,6 +59,11 @@ __all__ = ["Attestations", "Session"]
 POLICY_ID: Final = "default"
 """What tokens name the attestation policy in force, as Trustee's do."""
 _MAX_WARM: Final = 64
+_PROVEN: Final = (
+    frozenset({"dcap.pck.chain", "dcap.quote.signature"}),
+    frozenset({"snp.vcek.chain", "snp.report.signature"}),
+)
+"""Checks of which one set must pass before a platform is noted: it is genuine, whatever else its evidence or our collateral lacks."""
 _SHORT_INIT_DATA: Final = 16 * 1024
 """Characters that are read faster than a thread is asked to."""
 _NOT_ACCEPTED: Final = "the evidence was not accepted"
@@ -148,7 +154,17 @@ class Attestations:
             while len(self._warm) > _MAX_WARM:
                 self._warm.popitem(last=False)
         self._services.metrics.verified(evidence.tee, time.perf_counter() - started)
+        passed = {check.id for check in appraisal.checks if check.result is Result.PASS}
+        if any(proof <= passed for proof in _PROVEN):
+            await self._observe(evidence)
         return appraisal
+
+    async def _observe(self, evidence: Evidence) -> None:
+        """Let the endorsements' keeper know a genuine platform; that it cannot take notes is no reason to turn a guest away."""
+        try:
+            await self._services.endorsements.observe(evidence)
+        except UnavailableError as error:
+            log.warning("a platform was not noted", reason=str(error))
 
     def _endorsements(self, evidence: Evidence) -> Endorsements:
         try:
@@ -312,8 +328,8 @@ async def _init_data(message: Attestation) -> _InitData | None:
 def _check_init_data(appraisal: Appraisal, init_data: _InitData | None) -> Check:
     if init_data is None:
         return check_init_data(b"", None)
-    found = kind_of(appraisal.evidence.tee).claims(appraisal).init_data
-    return check_init_data(found, init_data.document.digest_in(len(found)))
+    stated = kind_of(appraisal.evidence.tee).claims(appraisal)
+    return check_init_data(stated.init_data, stated.init_data_of(init_data.document.digest))
 
 
 def _evidence(message: Attestation, tee: str) -> Evidence:

@@ -34,6 +34,13 @@ class EndorsementSource(Protocol):
         """Return what is there for this evidence; what is missing shows in the appraisal."""
         ...
 
+    async def observe(self, evidence: Evidence) -> object:
+        """Take note of a platform whose evidence has proven genuine, so that its collateral is kept fresh.
+
+        :raises UnavailableError: when that cannot be written down now.
+        """
+        ...
+
 
 def now() -> datetime:
     """Return the time in UTC."""
