@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from eaa.rats import Endorsements, Evidence, UnavailableError
+    from eaa.rats import Endorsements, Evidence
 
 SECRET = b"\x00the owner's secret\xff"
 PATH = "default/secrets/db"
