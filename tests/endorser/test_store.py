@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from eaa.endorser.files import load_endorsements
 from eaa.endorser.store import Outcome, Store
 from eaa.rats import ConfigurationError, Endorsement, EndorsementError, Endorsements, UnavailableError
 from eaa.simulator import ChipMaker, mint
@@ -53,6 +54,18 @@ async def test_evidence_gets_the_collateral_that_verifies_it(
     assert sorted(item.kind for item in found.items) == ["pck_crl", "qe_identity", "root_ca_crl", "tcb_info"]
     appraisal = Verifier((maker.trust_anchor(),)).verify(evidence, found, at=NOW, report_data=b"challenge")
     assert appraisal.accept().tcb_status == "UpToDate"
+
+
+async def test_azure_evidence_gets_the_collateral_of_its_hardware(tmp_path: Path, vectors: Path) -> None:
+    """A vTPM's quote needs what the TD quote below it needs."""
+    folder = vectors / "az-tdx-vtpm" / "az-tdx-cdai-live"
+    collateral = load_endorsements(folder / "collateral_assembled.json")
+    document = json.loads((folder / "evidence.json").read_bytes())
+    evidence = parse_evidence(json.dumps(document["evidence"]).encode(), tee="az-tdx-vtpm")
+    async with await Store.open(tmp_path) as store:
+        await store.put(collateral)
+        found = store.endorsements_for(evidence)
+    assert sorted(item.kind for item in found.items) == ["pck_crl", "qe_identity", "root_ca_crl", "tcb_info"]
 
 
 @both

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from eaa.endorser.authenticity import PCK_CAS, TCB_EVALUATION_NUMBERS, key_id
 from eaa.endorser.history import EARLY, STANDARD
 from eaa.rats import EndorsementError
+from eaa.tee.azure.evidence import AzureEvidence
 from eaa.tee.dcap.pck import read_pck_extension
 from eaa.tee.snp.evidence import SnpEvidence
 from eaa.tee.snp.product import Product, Tcb
@@ -25,6 +26,7 @@ __all__ = [
     "Need",
     "Platform",
     "chip_of",
+    "hardware_of",
     "needs_of_chip",
     "needs_of_platform",
     "pck_chain",
@@ -94,6 +96,11 @@ def needs_of_platform(tee: str, platform: Platform) -> tuple[Need, ...]:
         *(each._replace(slot=EARLY) for each in verify[:2]),
         Need(TCB_EVALUATION_NUMBERS, root, tee),
     )
+
+
+def hardware_of(evidence: Evidence) -> Evidence:
+    """Return the part of the evidence that a chip maker vouches for: all of it, but of Azure's the report below the vTPM."""
+    return evidence.hardware if isinstance(evidence, AzureEvidence) else evidence
 
 
 def platform_of(evidence: Evidence) -> Platform | None:

@@ -16,6 +16,7 @@ from eaa.endorser.needs import (
     Need,
     Platform,
     chip_of,
+    hardware_of,
     needs_of_chip,
     needs_of_platform,
     pck_chain,
@@ -67,6 +68,7 @@ class Seen:
 
 def seen_in(evidence: Evidence, snp_roots: dict[Product, str]) -> Seen | None:
     """Return the platform of ``evidence``, as it describes itself; None when it does not. ``snp_roots`` are the roots' ids by product."""
+    evidence = hardware_of(evidence)
     platform = platform_of(evidence)
     if platform is not None:
         return _of_quote(evidence, platform)

@@ -19,7 +19,15 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 from eaa.endorser import history
 from eaa.endorser.authenticity import Authenticator, Subject, anchor_id
 from eaa.endorser.history import EARLY, STANDARD, Outcome, Proven, Version, number_slot
-from eaa.endorser.needs import Chip, Platform, chip_of, needs_of_chip, needs_of_platform, platform_of
+from eaa.endorser.needs import (
+    Chip,
+    Platform,
+    chip_of,
+    hardware_of,
+    needs_of_chip,
+    needs_of_platform,
+    platform_of,
+)
 from eaa.endorser.schema import STEPS
 from eaa.rats import ConfigurationError, Endorsement, Endorsements, UnavailableError
 from eaa.storage.connections import open_connections
@@ -305,10 +313,11 @@ def _find(
     collateral: Callable[[str, Platform], Endorsements],
     certificates: Callable[[Chip], Endorsements],
 ) -> Endorsements:
-    platform = platform_of(evidence)
+    hardware = hardware_of(evidence)
+    platform = platform_of(hardware)
     if platform is not None:
-        return collateral(evidence.tee, platform)
-    chip = chip_of(evidence)
+        return collateral(hardware.tee, platform)
+    chip = chip_of(hardware)
     return certificates(chip) if chip is not None else Endorsements()
 
 
