@@ -338,8 +338,8 @@ async def test_a18_no_policy_accepts_debug(attack: Attack, dcap: Dcap, snp: Snp)
 async def test_a24_platforms_can_be_listed(attack: Attack, dcap: Dcap, snp: Snp) -> None:
     """Evidence names its machine, and an owner's policy can accept listed machines only."""
     policy = load_default("attestation").replace(
-        "\ttdx_quote\n",
-        '\ttdx_quote\n\tinput.tdx.platform_instance_id in listed(query_reference_value("platforms"))\n',
+        "\tintel_td(input.tdx)\n",
+        '\tintel_td(input.tdx)\n\tinput.tdx.platform_instance_id in listed(query_reference_value("platforms"))\n',
     )
     chips = SnpPolicy(chip_ids=frozenset({snp.maker.machine("mine").chip_id}))
     await attack.rejected(snp.case(policy=chips), "snp.platform.chip")

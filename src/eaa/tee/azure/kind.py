@@ -20,7 +20,13 @@ from eaa.tee.azure.verify import azure_verifier
 from eaa.tee.kind import TeeClaims, TeeKind
 from eaa.tee.snp.kind import KIND as SNP
 from eaa.tee.tdx.kind import KIND as TDX
-from eaa.tee.tpm.kind import INIT_DATA_PCR, PCR_TITLES, REGISTER_SOURCE, boot_registers
+from eaa.tee.tpm.kind import (
+    INIT_DATA_PCR,
+    PCR_TITLES,
+    REGISTER_SOURCE,
+    boot_registers,
+    extended_init_data,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -59,7 +65,11 @@ def _hardware_claims(appraisal: Appraisal, kind: TeeKind) -> dict[str, Any]:
 def _with_pcrs(appraisal: Appraisal, claims: dict[str, Any]) -> TeeClaims:
     assert isinstance(appraisal.evidence, AzureEvidence)
     registers = appraisal.evidence.quote.measurements
-    return TeeClaims({**claims, "tpm": registers}, bytes.fromhex(registers.get(INIT_DATA_PCR, "")))
+    return TeeClaims(
+        {**claims, "tpm": dict(registers)},
+        bytes.fromhex(registers.get(INIT_DATA_PCR, "")),
+        extended_init_data,
+    )
 
 
 def _snp_claims(appraisal: Appraisal) -> TeeClaims:

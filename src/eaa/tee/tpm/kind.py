@@ -53,14 +53,12 @@ PCR_TITLES: Final = {
 """The registers that reference values can speak of: the SHA-256 bank under Trustee's names, the SHA-384 bank with a prefix."""
 
 
-def boot_registers(expected: Container[str]) -> frozenset[str]:
-    """Return the PCRs that pin what booted after the firmware: PCR 4, and PCR 9 (GRUB) or PCR 11 (unified kernel images).
+def boot_registers(expected: Container[str], bank: Algorithm = Algorithm.SHA256) -> frozenset[str]:
+    """Return the PCRs of a bank that pin what booted after the firmware: PCR 4, and PCR 9 (GRUB) or PCR 11 (unified kernel images).
 
     PCR 11, which Trustee's policies look at alone, starts at zero and is extended by whatever was booted, so that another system can
     bring it to any known value. It says something only if PCR 4 says which program the firmware started (attack A27).
     """
-    sha384 = "sha384_pcr04" in expected and "pcr04" not in expected
-    bank = Algorithm.SHA384 if sha384 else Algorithm.SHA256
     loaded = register_name(bank, 9)
     return frozenset({register_name(bank, 4), loaded if loaded in expected else register_name(bank, 11)})
 
@@ -72,8 +70,9 @@ def extended_init_data(digest: bytes) -> bytes:
 
 def _required(expected: Container[str]) -> frozenset[str]:
     """Add PCR 0, because no hardware vouches for the firmware of a bare TPM's machine."""
-    boot = boot_registers(expected)
-    return boot | {"sha384_pcr00" if "sha384_pcr04" in boot else "pcr00"}
+    sha384 = "sha384_pcr04" in expected and "pcr04" not in expected
+    bank = Algorithm.SHA384 if sha384 else Algorithm.SHA256
+    return boot_registers(expected, bank) | {register_name(bank, 0)}
 
 
 def _claims(appraisal: Appraisal) -> TeeClaims:
@@ -82,7 +81,7 @@ def _claims(appraisal: Appraisal) -> TeeClaims:
     assert isinstance(evidence, TpmEvidence)
     registers = dict(evidence.measurements)
     claims = {**registers, "ak_public": b64encode(evidence.key.spki).decode()}
-    return TeeClaims(claims, bytes.fromhex(registers.get(INIT_DATA_PCR, "")))
+    return TeeClaims(claims, bytes.fromhex(registers.get(INIT_DATA_PCR, "")), extended_init_data)
 
 
 KIND: Final = TeeKind(
