@@ -14,6 +14,7 @@ __all__ = ["header_claims", "platform_claims"]
 
 _FACTS: Final = {
     "fmspc": "fmspc",
+    "ppid": "ppid",
     "sgx_type": "sgx_type",
     "platform_instance_id": "platform_instance_id",
     "dynamic_platform": "is_dynamic_platform",

@@ -21,7 +21,8 @@ class AcceptancePolicy:
 
     ``tcb_statuses`` are the statuses that pass, an explicit set that never holds ``Revoked`` (attack A7);
     ``minimum_tcb_evaluation_number`` refuses collateral of an older evaluation (attack A8); ``service_tds`` lists the allowed
-    MRSERVICETD values (48 bytes; attack A11). There is no switch for debug: no policy accepts a debug TEE (attack A18).
+    MRSERVICETD values (48 bytes; attack A11); ``platforms`` (16 bytes each), unless empty, names the only processors, by PPID, or
+    platforms, by instance id, that are accepted (attack A24). There is no switch for debug: no policy accepts a debug TEE (attack A18).
     """
 
     tcb_statuses: frozenset[str] = frozenset({"UpToDate"})
@@ -29,8 +30,11 @@ class AcceptancePolicy:
     service_tds: frozenset[bytes] = frozenset()
     allow_migratable: bool = False
     require_sept_ve_disable: bool = True
+    platforms: frozenset[bytes] = frozenset()
 
     def __post_init__(self) -> None:
+        if any(len(each) != 16 for each in self.platforms):
+            raise ConfigurationError("a PPID or a platform instance id has 16 bytes")
         unknown = self.tcb_statuses - ACCEPTABLE_STATUSES
         if unknown:
             raise ConfigurationError(

@@ -221,6 +221,13 @@ ADVISORIES: Final = Rule(
     "Intel PCS advisoryIDs",
     "Read the advisories; some are mitigated in software, others need an update of the platform.",
 )
+PLATFORM_ALLOWED: Final = Rule(
+    "dcap.platform.allowed",
+    _P,
+    "The platform is one that the owner lists",
+    "Owner's acceptance policy; PPID and platform instance id in the PCK certificate",
+    "Run the workload on a listed platform, or add this one's PPID or instance id to the list on purpose.",
+)
 TDX_MODULE: Final = Rule(
     "tdx.module.identity",
     _A,

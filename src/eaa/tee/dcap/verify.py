@@ -180,6 +180,7 @@ class DcapVerifier:
                 rating = _explained(rating, platform, module, qe)
         _status(rating, self._policy, checks)
         _evaluation(platform, self._policy, checks)
+        checks.append(_listed(platform, self._policy))
         return _Standing(
             tuple(checks),
             tuple((each, f"within {each.window}") for each in platform.dated),
@@ -297,6 +298,19 @@ def _evaluation(platform: Platform, policy: AcceptancePolicy, checks: list[Check
         checks.append(
             rules.TCB_EVALUATION.holds(min(numbers) >= required, f"{required} or later", str(min(numbers)))
         )
+
+
+def _listed(platform: Platform, policy: AcceptancePolicy) -> Check:
+    if not policy.platforms:
+        return rules.PLATFORM_ALLOWED.not_applicable("the owner lists no platforms")
+    expected = f"one of {len(policy.platforms)} listed"
+    if platform.pck is None:
+        return rules.PLATFORM_ALLOWED.not_made(expected, "the PCK certificate is not proven")
+    extension = platform.pck.extension
+    found = [each for each in (extension.ppid, extension.platform_instance_id) if each is not None]
+    return rules.PLATFORM_ALLOWED.holds(
+        not policy.platforms.isdisjoint(found), expected, " or ".join(each.hex() for each in found)
+    )
 
 
 def _claims(quote: SgxQuote | TdxQuote, standing: _Standing) -> Claims:
