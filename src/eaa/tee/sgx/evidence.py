@@ -91,13 +91,14 @@ class SgxQuote(Quote[EnclaveReport]):
 
     @property
     def measurements(self) -> Mapping[str, str]:
-        """``mr_enclave`` and ``mr_signer`` with the signer's product id and SVN."""
+        """``mr_enclave`` and ``mr_signer`` with the signer's product id and SVN, and what the enclave was configured with at launch."""
         report = self.report
         return {
             "mr_enclave": report.mr_enclave.hex(),
             "mr_signer": report.mr_signer.hex(),
             "isv_prod_id": str(report.isv_prod_id),
             "isv_svn": str(report.isv_svn),
+            "config_id": report.config_id.hex(),
             "attributes": report.attributes.hex(),
         }
 

@@ -71,6 +71,7 @@ def _quote_claims(quote: SgxQuote) -> dict[str, Any]:
         "mr_signer": report.mr_signer.hex(),
         "isv_prod_id": report.isv_prod_id,
         "isv_svn": report.isv_svn,
+        "config_id": report.config_id.hex(),
         "debug": report.debug,
     }
 
@@ -86,6 +87,7 @@ KIND: Final = TeeKind(
         "mr_signer": "The enclave's signer is one the owner expects",
         "isv_prod_id": "The enclave is the product the owner expects",
         "isv_svn": "The enclave is no older than the owner allows",
+        "config_id": "The enclave's configuration (init-data) is as the owner expects",
     },
     register_source="Intel SDM volume 3D, enclave identity; RFC 9334 section 8.3",
     required=_required,
