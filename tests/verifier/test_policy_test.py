@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -279,6 +281,19 @@ def test_any_text_is_rewritten_or_refused(text: str) -> None:
     except PolicyError:
         return
     assert changed.count("\n") == text.count("\n")
+
+
+async def test_the_documentations_examples_pass(engine: PolicyEngine) -> None:
+    """The policies, the tests and the case of docs/policies.md are what they say they are."""
+    page = (Path(__file__).parents[2] / "docs" / "policies.md").read_text(encoding="utf-8")
+    attestation, release, tests = re.findall(r"```rego\n(.*?)```", page, re.DOTALL)
+    await engine.validate(attestation, PolicyKind.ATTESTATION)
+    await engine.validate(release, PolicyKind.RESOURCE)
+    results = await run_rego_tests(engine, release, tests)
+    assert [each.outcome for each in results] == [Outcome.PASS, Outcome.PASS]
+    (case,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    (result,) = await run_cases(engine, attestation, parse_cases(case.encode()))
+    assert result.outcome is Outcome.PASS, result.reason
 
 
 ##### Cases
