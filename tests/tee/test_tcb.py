@@ -10,9 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eaa.rats import ConfigurationError
-from eaa.tee.dcap.collateral import IdentityLevel, TcbLevel
+from eaa.tee.dcap.collateral import IdentityLevel, TcbInfo, TcbLevel
 from eaa.tee.dcap.policy import AcceptancePolicy
-from eaa.tee.dcap.tcb import combine, converge, match_isv_level, match_level, relaunch
+from eaa.tee.dcap.tcb import (
+    Rating,
+    best_level,
+    combine,
+    converge,
+    match_isv_level,
+    match_level,
+    relaunch,
+    shortfalls,
+    svn_shortfall,
+)
+from eaa.tee.x509 import Window
 
 DATE = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -126,3 +137,54 @@ def test_revoked_can_never_be_accepted() -> None:
         AcceptancePolicy(tcb_statuses=frozenset({"UpToDate", "Revoked"}))
     with pytest.raises(ConfigurationError, match="uptodate"):
         AcceptancePolicy(tcb_statuses=frozenset({"uptodate"}))
+
+
+def info(levels: list[TcbLevel], labels: tuple[str, ...] = ()) -> TcbInfo:
+    window = Window("TCB info", DATE, DATE)
+    return TcbInfo("SGX", 3, window, b"", b"", 1, tuple(levels), None, (), labels, ())
+
+
+def test_the_best_level_is_up_to_date_where_one_is() -> None:
+    levels = [
+        level("SWHardeningNeeded", sixteen(3)),
+        level("UpToDate", sixteen(2)),
+        level("UpToDate", sixteen(1)),
+    ]
+    assert best_level(levels) is levels[1]
+    assert best_level(levels[:1]) is levels[0]
+
+
+def test_what_falls_short_is_named_with_its_numbers() -> None:
+    """Every SVN below the level's, and no other, under the name that Intel gives it."""
+    wanted = level("UpToDate", sixteen(3, 2, 1), 13)
+    labels = ("Early Microcode Update, BIOS", "", "TXT SINIT", *("",) * 13)
+    (reason,) = shortfalls(wanted, info([wanted], labels), sixteen(2, 2, 0), 11)
+    assert reason == (
+        "for UpToDate of 2026-01-01, SGX component 1 (Early Microcode Update, BIOS) is 2, needs 3; "
+        "SGX component 3 (TXT SINIT) is 0, needs 1; PCE SVN is 11, needs 13"
+    )
+    assert shortfalls(wanted, info([wanted]), sixteen(3, 2, 1), 13) == ()
+
+
+@pytest.mark.parametrize(("major", "named"), [(0, ["1", "3"]), (1, ["3"])])
+def test_a_modules_own_svn_is_not_a_component(major: int, named: list[str]) -> None:
+    """As in matching, components 1 and 2 are the module's identity's where it has a version."""
+    wanted = level("UpToDate", sixteen(), 0, sixteen(5, 0, 3))
+    (reason,) = shortfalls(wanted, info([wanted]), sixteen(), 0, sixteen(4, major, 2))
+    assert [part.split()[2] for part in reason.partition(", ")[2].split("; ")] == named
+
+
+def test_an_identitys_svn_is_compared_with_its_best_level() -> None:
+    levels = [IdentityLevel(6, "UpToDate", DATE, ()), IdentityLevel(4, "OutOfDate", DATE, ())]
+    assert svn_shortfall("the module's SVN", 4, levels) == (
+        "for UpToDate of 2026-01-01, the module's SVN is 4, needs 6",
+    )
+    assert svn_shortfall("the module's SVN", 6, levels) == ()
+    assert svn_shortfall("the module's SVN", 0, []) == ()
+    undated = [IdentityLevel(2, "UpToDate", None, ())]
+    assert svn_shortfall("it", 1, undated) == ("for UpToDate, it is 1, needs 2",)
+
+
+def test_a_rating_reads_as_its_status_and_reasons() -> None:
+    assert str(Rating("UpToDate", ())) == "UpToDate"
+    assert str(Rating("OutOfDate", (), ("a", "b"))) == "OutOfDate; a; b"

@@ -264,3 +264,20 @@ def test_mutated_lists_are_refused_or_unchanged(edits: list[tuple[int, int]]) ->
     except CrlIssue:
         return
     assert revoked_in(crl, LEAF.read) == BEGIN
+
+
+@pytest.mark.parametrize(
+    ("offset", "found"),
+    [
+        (timedelta(0), "now"),
+        (timedelta(days=10), "now"),
+        (timedelta(days=10, seconds=30), "now: expired less than a minute ago"),
+        (timedelta(days=10, minutes=2), "now: expired 2 minutes ago"),
+        (timedelta(days=11, hours=5), "now: expired 1 day ago"),
+        (timedelta(days=40), "now: expired 30 days ago"),
+        (timedelta(hours=-1), "now: begins in 1 hour"),
+    ],
+)
+def test_a_missed_window_says_by_how_much(offset: timedelta, found: str) -> None:
+    window = Window("list", BEGIN, BEGIN + timedelta(days=10))
+    assert window.found_at(BEGIN + offset, "now") == found

@@ -160,3 +160,13 @@ async def test_long_init_data_fits_the_token(kit: Any) -> None:
     )
     assert len(claims_of(response)["init_data_claims"]["notes"]) == 900_000
     assert kit.opened(await kit.fetch(cookie=cookie), key) == kit.SECRET
+
+
+async def test_record_keeps_what_policies_saw_within_bounds(kit: Any) -> None:
+    """Of accepted evidence, up to a size: whoever sends much that is refused cannot fill the owner's disk."""
+    small, large = TEXT.format("sha384"), TEXT.format("sha384") + f'"notes" = "{"n" * 900_000}"\n'
+    for text, launch, kept in ((small, small, True), (large, large, False), (small, large, False)):
+        await kit.handshake(registers=launched("tdx", launch, "sha384"), init_data=sent(text))
+        kit.clock.forward(seconds=1)
+        (record,) = await kit.services.database.list_verdicts(1)
+        assert ("annotated_evidence" in record.document) is kept

@@ -15,6 +15,7 @@ One attestation, in order:
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 import uuid
 from base64 import b64decode
@@ -64,6 +65,8 @@ _PROVEN: Final = (
     frozenset({"snp.vcek.chain", "snp.report.signature"}),
 )
 """Checks of which one set must pass before a platform is noted: it is genuine, whatever else its evidence or our collateral lacks."""
+_MAX_KEPT_EVIDENCE: Final = 512 * 1024
+"""Bytes of JSON that a verdict on record keeps of the evidence as policies saw it."""
 _SHORT_INIT_DATA: Final = 16 * 1024
 """Characters that are read faster than a thread is asked to."""
 _NOT_ACCEPTED: Final = "the evidence was not accepted"
@@ -229,7 +232,7 @@ class Attestations:
             document={
                 **verdict.to_json(),
                 "failed_checks": failing,
-                "annotated_evidence": dict(verdict.annotated_evidence),  # what dry runs ask policies about
+                **(_kept_evidence(verdict) if session is not None else {}),
             },
             request_id=request_id,
         )
@@ -280,6 +283,12 @@ class Attestations:
         except NonceReused as reused:
             self._services.metrics.attested(challenge.tee, "replayed", [reused.check])
             raise
+
+
+def _kept_evidence(verdict: Verdict) -> dict[str, Any]:
+    """Return what dry runs ask policies about. Of evidence that is not accepted nothing is kept: anybody can send a lot of it."""
+    evidence = dict(verdict.annotated_evidence)
+    return {"annotated_evidence": evidence} if len(json.dumps(evidence)) <= _MAX_KEPT_EVIDENCE else {}
 
 
 def _require_answer(challenge: Challenge, message: Attestation, at: datetime) -> None:

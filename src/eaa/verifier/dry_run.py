@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a candidate policy would change, asked of the verdicts that are on record.
 
-A recorded verdict's document holds the evidence as policies saw it (``annotated_evidence``). Both policies, the one in force
+The document of an accepted verdict holds the evidence as policies saw it (``annotated_evidence``). Both policies, the one in force
 and the candidate, are asked about it with the reference values of now, so that every difference is the policy's doing.
 """
 
@@ -26,6 +26,7 @@ __all__ = ["ALLOW", "DENY", "Comparison", "compare_attestation", "compare_releas
 ALLOW: Final = "allow"
 DENY: Final = "deny"
 _BLOCKING: Final = frozenset({Result.FAIL.value, Result.NOT_MADE.value})
+_BEFORE_POLICIES: Final = frozenset({Stage.AUTHENTICITY, Stage.BINDING, Stage.POSTURE})
 _SUBMOD: Final = "cpu0"
 
 
@@ -80,11 +81,8 @@ async def compare_attestation(
     if reason := _why_not(verdict):
         return Comparison(name, reasons=(reason,))
     appraisal = verdict["appraisal"]
-    failing = {Stage(check["stage"]) for check in appraisal["checks"] if check["result"] in _BLOCKING}
-    if failing & {Stage.AUTHENTICITY, Stage.BINDING}:
-        return Comparison(name, reasons=("the evidence is not authentic or not bound: no policy is asked",))
     registers = check_registers(appraisal["tee"], appraisal["claims"]["measurements"], reference_values)
-    failing = (failing & {Stage.POSTURE}) | {check.rule.stage for check in registers if check.blocks}
+    failing = {check.rule.stage for check in registers if check.blocks}
     reasons: list[str] = []
 
     async def ask(text: str | None, which: str) -> Mapping[str, int]:
@@ -158,7 +156,10 @@ async def compare_release(
 def _why_not(verdict: Mapping[str, Any]) -> str:
     """Return why no policy can be asked about a recorded verdict; empty when it can."""
     if "appraisal" not in verdict:
-        return "the evidence could not be read: no policy is asked"
+        return "the evidence could not be read"
+    checks = verdict["appraisal"]["checks"]
+    if any(check["result"] in _BLOCKING and check["stage"] in _BEFORE_POLICIES for check in checks):
+        return "refused by a check of the hardware, whatever a policy says"
     if "annotated_evidence" not in verdict:
         return "recorded without the evidence that policies see"
     return ""
