@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from eaa.cli._acceptance import Acceptance
 from eaa.rats import ConfigurationError
 from eaa.verdictd.settings import Settings
 
@@ -66,6 +67,8 @@ class VerdictdConfig(BaseModel):
     """For how long an attestation counts."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     endorser: EndorserConfig = EndorserConfig()
+    accept: Acceptance = Acceptance()
+    """What is accepted of each family of TEEs beyond genuineness."""
 
     @classmethod
     def load(cls, path: Path | None, options: dict[str, Any]) -> Self:
@@ -112,4 +115,5 @@ class VerdictdConfig(BaseModel):
             challenge_lifetime=timedelta(seconds=self.challenge_seconds),
             token_lifetime=timedelta(seconds=self.token_seconds),
             log_level=self.log_level,
+            policies=self.accept.policies(),
         )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from eaa.cli._verdictd_config import VerdictdConfig
     from eaa.endorser.store import Store
-    from eaa.rats import TrustAnchor
+    from eaa.rats import Endorsements, Evidence, TrustAnchor
     from eaa.verdictd.server import Ready
     from eaa.verdictd.settings import Settings
 
@@ -138,15 +138,19 @@ def _run_verdictd(data: Path, config: Path | None, options: dict[str, Any]) -> N
 class _Endorsements:
     """The embedded Endorser, as Verdictd sees it: it hands out what it holds, and keeps fresh what genuine platforms need."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, enrolments: Endorsements) -> None:
         from eaa.endorser.authenticity import anchor_id  # noqa: PLC0415 - --help does not need it
         from eaa.endorser.platforms import Observer  # noqa: PLC0415
         from eaa.tee.snp.product import Product  # noqa: PLC0415
         from eaa.tee.snp.roots import AMD_ROOTS  # noqa: PLC0415
 
         roots = {product: anchor_id(root) for product, root in zip(Product, AMD_ROOTS, strict=True)}
-        self.endorsements_for = store.endorsements_for
+        self._store, self._enrolments = store, enrolments
         self.observe = Observer(store, snp_roots=roots).observe
+
+    def endorsements_for(self, evidence: Evidence) -> Endorsements:
+        """Return what the store holds for this evidence; of a TPM's key only the owner can vouch."""
+        return self._enrolments if evidence.tee == "tpm" else self._store.endorsements_for(evidence)
 
 
 async def _serve_verdictd(settings: Settings, configuration: VerdictdConfig) -> None:
@@ -183,7 +187,7 @@ async def _serve_verdictd(settings: Settings, configuration: VerdictdConfig) -> 
         await serve_until(
             settings,
             anchors=anchors,
-            endorsements=_Endorsements(store),
+            endorsements=_Endorsements(store, configuration.accept.enrolments()),
             announce=_announce,
             stop=stop,
             background=tuple(background),

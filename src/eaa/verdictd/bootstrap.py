@@ -177,7 +177,7 @@ async def open_services(
             secret = await _challenge_secret(manager, directory.challenge_key)
             yield Services(
                 database=database,
-                verifier=Verifier(anchors),
+                verifier=Verifier(anchors, *settings.policies),
                 endorsements=endorsements,
                 policies=policies,
                 tokens=TokenIssuer.load_or_create(directory.signing_key, lifetime=settings.token_lifetime),

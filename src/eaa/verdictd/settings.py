@@ -15,7 +15,11 @@ __all__ = ["Settings"]
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How a Verdictd runs. ``port`` 0 takes a free one; ``key_provider`` adds a TCP address to the Unix socket."""
+    """How a Verdictd runs.
+
+    ``port`` 0 takes a free one; ``key_provider`` adds a TCP address to the Unix socket; ``policies`` say what is accepted of each
+    family of TEEs (:class:`~eaa.verifier.Verifier`).
+    """
 
     data: Path
     host: str = "127.0.0.1"
@@ -26,3 +30,4 @@ class Settings:
     challenge_lifetime: timedelta = timedelta(minutes=5)
     token_lifetime: timedelta = timedelta(minutes=5)
     log_level: str = "INFO"
+    policies: tuple[object, ...] = ()
