@@ -18,9 +18,11 @@ from hypothesis import strategies as st
 from eaa.agent.client import KbsClient
 from eaa.agent.config import AgentConfig
 from eaa.agent.rest import build_rest
+from eaa.endorser.needs import pck_chain
 from eaa.kbs import TeeKeyPair, report_data
 from eaa.simulator import measure
 from eaa.simulator.measure import DEFAULT_IMAGE
+from eaa.tee.dcap.pck import read_pck_extension
 from eaa.tee.dcap.policy import ACCEPTABLE_STATUSES, AcceptancePolicy
 from eaa.tee.dcap.quote import MAX_QUOTE_SIZE
 from eaa.tee.dcap.verify import dcap_verifier
@@ -30,6 +32,7 @@ from eaa.tee.snp.minimum_tcb import TcbFloor
 from eaa.tee.snp.policy import SnpPolicy
 from eaa.tee.snp.product import Product
 from eaa.tee.tdx.evidence import ATTR_SEPT_VE_DISABLE, TdxQuote
+from eaa.tee.x509 import read_certificates
 from eaa.verifier.policy import load_default
 from eaa.verifier.reference import check_reference_values
 
@@ -288,18 +291,21 @@ async def test_a17_all_64_bytes_are_compared(attack: Attack, dcap: Dcap, snp: Sn
 )
 async def test_a18_no_policy_accepts_debug(attack: Attack, dcap: Dcap, snp: Snp) -> None:
     """Whatever the owner allows, debug is refused: no field of the policy speaks of it, and no combination lets it pass."""
+    checks = {"tdx": "tdx.td.debug", "sgx": "sgx.enclave.debug"}
+    debugged = {tee: dcap.case(tee, "debug") for tee in checks}
+    chains = (pck_chain(parse_evidence(each.evidence(bytes(64)), tee=tee)) for tee, each in debugged.items())
+    ppids = frozenset(read_pck_extension(read_certificates(chain)[0].x509).ppid for chain in chains)
     choices: dict[str, tuple[Any, ...]] = {
         "tcb_statuses": (frozenset({"UpToDate"}), ACCEPTABLE_STATUSES),
         "minimum_tcb_evaluation_number": (0, 18),
         "service_tds": (frozenset(), frozenset({bytes(48)})),
         "allow_migratable": (False, True),
         "require_sept_ve_disable": (True, False),
+        "platforms": (frozenset(), ppids),
     }
     # A new field must be given its choices here.
     assert {each.name for each in fields(AcceptancePolicy)} == set(choices)
     assert not [name for name in choices if "debug" in name]
-    checks = {"tdx": "tdx.td.debug", "sgx": "sgx.enclave.debug"}
-    debugged = {tee: dcap.case(tee, "debug") for tee in checks}
     for values in product(*choices.values()):
         policy = AcceptancePolicy(**dict(zip(choices, values, strict=True)))
         verifier = dcap_verifier((dcap.maker.trust_anchor(),), (policy,))
