@@ -29,20 +29,25 @@ class Case:
     at: datetime
 
 
-@pytest.fixture(scope="session", params=sorted(VECTORS))
-def case(request: pytest.FixtureRequest) -> Case:
-    """A real TDX and a real SGX quote, beside the checkout or where ``EAA_VECTORS`` points."""
+@pytest.fixture(scope="session")
+def vectors() -> Path:
+    """The folder of real evidence, beside the checkout or where ``EAA_VECTORS`` points."""
     folder = Path(os.environ.get("EAA_VECTORS", Path(__file__).parents[2] / "shared" / "vectors"))
-    manifest = folder / "manifest.json"
-    if not manifest.is_file():
+    if not (folder / "manifest.json").is_file():
         pytest.skip("real evidence is not here: set EAA_VECTORS to a folder with manifest.json")
-    listed = json.loads(manifest.read_bytes())["vectors"]
+    return folder
+
+
+@pytest.fixture(scope="session", params=sorted(VECTORS))
+def case(request: pytest.FixtureRequest, vectors: Path) -> Case:
+    """A real TDX and a real SGX quote."""
+    listed = json.loads((vectors / "manifest.json").read_bytes())["vectors"]
     vector = next(each for each in listed if each["id"] == VECTORS[request.param])
     files = vector["files"]
-    quote = (folder / files["quote"]["path"]).read_bytes()
+    quote = (vectors / files["quote"]["path"]).read_bytes()
     if files["quote"]["encoding"] == "hex":
         quote = bytes.fromhex(quote.decode())
-    text = (folder / (files.get("dcap_qvl_json") or files["collateral_assembled"])["path"]).read_text()
+    text = (vectors / (files.get("dcap_qvl_json") or files["collateral_assembled"])["path"]).read_text()
     return Case(
         vector["tee"],
         quote,

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +18,9 @@ RECORDED = "eventlog/tpmlog-google-ubuntu-2404-amd-sevsnp/event_log.bin"
 
 
 @pytest.fixture(scope="module")
-def log() -> bytes:
+def log(vectors: Path) -> bytes:
     """Real events of firmware, shim, GRUB and kernel in three banks: a boot's, and as many of them again as are missing."""
-    folder = Path(os.environ.get("EAA_VECTORS", Path(__file__).parents[2] / "shared" / "vectors"))
-    if not (folder / RECORDED).is_file():
-        pytest.skip("real evidence is not here: set EAA_VECTORS to a folder with manifest.json")
-    recorded = (folder / RECORDED).read_bytes()
+    recorded = (vectors / RECORDED).read_bytes()
     header = 32 + int.from_bytes(recorded[28:32], "little")
     twice = recorded + recorded[header:]
     sizes = [

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 from base64 import b64decode
 from dataclasses import dataclass
 from datetime import datetime
@@ -38,18 +37,14 @@ class SnpCase:
 
 
 @pytest.fixture(scope="session", params=sorted(VECTORS))
-def snp(request: pytest.FixtureRequest) -> SnpCase:
-    """A real report of Milan and of Turin, beside the checkout or where ``EAA_VECTORS`` points."""
-    folder = Path(os.environ.get("EAA_VECTORS", Path(__file__).parents[2] / "shared" / "vectors"))
-    manifest = folder / "manifest.json"
-    if not manifest.is_file():
-        pytest.skip("real evidence is not here: set EAA_VECTORS to a folder with manifest.json")
-    listed = json.loads(manifest.read_bytes())["vectors"]
+def snp(request: pytest.FixtureRequest, vectors: Path) -> SnpCase:
+    """A real report of Milan and of Turin."""
+    listed = json.loads((vectors / "manifest.json").read_bytes())["vectors"]
     vector = next(each for each in listed if each["id"] == VECTORS[request.param])
 
     def read(role: str) -> bytes:
         entry = vector["files"][role]
-        data = (folder / entry["path"]).read_bytes()
+        data = (vectors / entry["path"]).read_bytes()
         return b64decode(data) if entry["encoding"] == "base64" else data
 
     items = (Endorsement("snp_vcek", read("vcek")), Endorsement("snp_chain", read("cert_chain")))

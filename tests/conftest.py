@@ -3,15 +3,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import socket
+import threading
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import uvicorn
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from contextlib import AbstractContextManager
 
 # A test that is slow on a busy machine is no finding.
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -37,3 +43,23 @@ def vectors() -> Path:
     if not (folder / "manifest.json").is_file():
         pytest.skip("real evidence is not here: set EAA_VECTORS to a folder with manifest.json")
     return folder
+
+
+@contextmanager
+def _serving(app: Any) -> Iterator[str]:
+    bound = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[bound])))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+        bound.close()
+
+
+@pytest.fixture
+def serving() -> Callable[[Any], AbstractContextManager[str]]:
+    """Serve an ASGI application on loopback: ``with serving(app) as url``."""
+    return _serving

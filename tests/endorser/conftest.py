@@ -3,22 +3,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
-import threading
 import time
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import uvicorn
 from sqlalchemy import text
 
 from eaa.endorser.schema import STEPS, metadata
@@ -27,8 +22,7 @@ from eaa.simulator import ChipMaker
 from eaa.storage.connections import open_connections
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
-    from contextlib import AbstractContextManager
+    from collections.abc import AsyncIterator, Iterator
 
     from sqlalchemy import Connection
 
@@ -116,23 +110,3 @@ def _postgresql_programs() -> Path | None:
     if found := shutil.which("initdb"):
         return Path(found).resolve().parent
     return max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)
-
-
-@contextmanager
-def _serving(app: Any) -> Iterator[str]:
-    bound = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[bound])))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
-        bound.close()
-
-
-@pytest.fixture
-def serving() -> Callable[[Any], AbstractContextManager[str]]:
-    """Serve an ASGI application on loopback: ``with serving(app) as url``."""
-    return _serving

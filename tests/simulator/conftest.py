@@ -5,16 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
-import threading
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 import dcap_qvl  # type: ignore[import-untyped] # it ships no types
 import httpx2
 import pytest
-import uvicorn
 
 from eaa.endorser import pcs
 from eaa.simulator import ChipMaker, to_common_form
@@ -22,8 +18,7 @@ from eaa.simulator.timeline import Timeline
 from eaa.simulator.vendor_http import VendorService, VendorTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable
 
     from eaa.rats import Endorsements
 
@@ -86,23 +81,3 @@ def at() -> datetime:
 @pytest.fixture(scope="session")
 def maker(at: datetime) -> ChipMaker:
     return ChipMaker.create(at)
-
-
-@contextmanager
-def _serving(app: Any) -> Iterator[str]:
-    bound = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[bound])))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
-        bound.close()
-
-
-@pytest.fixture
-def serving() -> Callable[[Any], AbstractContextManager[str]]:
-    """Serve an ASGI application on loopback: ``with serving(app) as url``."""
-    return _serving

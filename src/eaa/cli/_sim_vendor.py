@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic
@@ -13,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from eaa.cli._listen import listening_socket
 from eaa.cli._options import InputFile, Rfc3339
-from eaa.rats import ConfigurationError
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
 
     from eaa.simulator.vendor_http import VendorService
@@ -77,7 +77,7 @@ def serve(
     service = VendorService(
         ChipMaker.load(folder), happening, _clock(at, speed), amd=AmdChipMaker.load(folder)
     )
-    with _bound(listen) as bound:
+    with listening_socket(listen) as bound:
         host, port = bound.getsockname()[:2]
         host = f"[{host}]" if ":" in host else host
         click.echo(json.dumps({"event": "ready", "url": f"http://{host}:{port}"}))
@@ -117,15 +117,3 @@ def _run(service: VendorService, bound: socket.socket) -> None:
     options: dict[str, Any] = {"log_level": "warning", "access_log": False, "server_header": False}
     config = uvicorn.Config(service, http=Gate, lifespan="off", **options)
     asyncio.run(uvicorn.Server(config).serve(sockets=[bound]))
-
-
-def _bound(listen: str) -> socket.socket:
-    host, _, port = listen.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 0xFFFF:
-        raise click.UsageError(f"--listen is {listen!r}, expected HOST:PORT")
-    host = host.removeprefix("[").removesuffix("]")
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, int(port)), family=family)
-    except OSError as error:
-        raise ConfigurationError(f"cannot listen on {listen}: {error.strerror or error}") from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import ssl
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +22,7 @@ from eaa.cli._endorser_reports import (
     store_option,
 )
 from eaa.cli._endorser_sources import SourceOptions, authority, source_options
+from eaa.cli._listen import listening_socket
 from eaa.cli._options import HexBytes, InputFile, echo_json, json_option
 from eaa.cli._run import EXIT_OK, EXIT_REJECTED
 from eaa.endorser.authenticity import anchor_id
@@ -261,7 +261,7 @@ async def _serve(
     metrics = Metrics()
     app = create_app(store, anchor, wanted=configured.wanted, metrics=metrics)
     server = _server(app, certificate, key_file)
-    with _bound(listen) as bound:
+    with listening_socket(listen) as bound:
         host, port = bound.getsockname()[:2]
         host = f"[{host}]" if ":" in host else host
         url = f"{'https' if certificate else 'http'}://{host}:{port}"
@@ -295,18 +295,6 @@ def _server(app: Starlette, certificate: str | None, key: str | None) -> uvicorn
             f"the TLS certificate or key cannot be used: {type(error).__name__}"
         ) from error
     return uvicorn.Server(config)
-
-
-def _bound(listen: str) -> socket.socket:
-    host, _, port = listen.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 0xFFFF:
-        raise click.UsageError(f"--listen is {listen!r}, expected HOST:PORT")
-    host = host.removeprefix("[").removesuffix("]")
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, int(port)), family=family)
-    except OSError as error:
-        raise ConfigurationError(f"cannot listen on {listen}: {error.strerror or error}") from error
 
 
 def _anchors(roots: Sequence[bytes]) -> tuple[TrustAnchor, ...]:

@@ -84,14 +84,6 @@ def strike(connection: Connection, names: Collection[str]) -> None:
         connection.execute(delete(refreshes).where(refreshes.c.name == name))
 
 
-def hasten(connection: Connection, names: Collection[str], due: datetime) -> None:
-    """Make ``names`` due at ``due`` if they are due later."""
-    for name in names:
-        connection.execute(
-            update(refreshes).where((refreshes.c.name == name) & (refreshes.c.due > due)).values(due=due)
-        )
-
-
 def claim(
     connection: Connection, names: Sequence[str], owner: str, at: datetime, until: datetime
 ) -> set[str]:

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from eaa.rats import ConfigurationError, Endorsement, Endorsements, TrustAnchor
 from eaa.simulator.amd_pki import Authority, KeyIdentity, derive_p384
+from eaa.simulator.fields import flipped
 from eaa.simulator.folder import (
     AUTHORITIES,
     SEED_SIZE,
@@ -147,7 +148,7 @@ class AmdChipMaker:
             listed = [authority.certificate.serial_number] if traits.revoked_authority else []
             listed += [0] if traits.revoked_zero else []
             crl = issuer.crl(listed, at + traits.begins, at + traits.ends)
-            items.append(Endorsement("snp_crl", _flipped(crl) if traits.crl == "altered" else crl))
+            items.append(Endorsement("snp_crl", flipped(crl) if traits.crl == "altered" else crl))
         return Endorsements(tuple(items))
 
     def authority(self, product: Product, role: str) -> Authority:
@@ -246,7 +247,3 @@ def _raised(certificate: bytes, identity: KeyIdentity) -> bytes:
     oid = bytes.fromhex("2b060104019c78010303")
     at = certificate.index(oid) + len(oid) + 2
     return certificate[:at] + raised + certificate[at + len(snp) :]
-
-
-def _flipped(value: bytes) -> bytes:
-    return value[:-1] + bytes((value[-1] ^ 1,))

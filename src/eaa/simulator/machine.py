@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from hashlib import sha256, sha384, sha512
+from hashlib import sha256, sha384
 from typing import TYPE_CHECKING, Final
 
 from eaa.rats import ConfigurationError
 from eaa.simulator.collateral import QE_MODELS
+from eaa.simulator.fields import flipped, padded_report_data
 from eaa.simulator.measure import DEFAULT_IMAGE, measure
 from eaa.simulator.pki import derive_bytes, derive_key, point, sign_raw
 from eaa.tee.dcap.quote import (
@@ -125,11 +126,11 @@ class Machine:
             mr_signer=_register("mr_signer", mr_signer, registers["mr_signer"], 32),
             isv_prod_id=isv_prod_id,
             isv_svn=isv_svn,
-            report_data=_padded(report_data, traits),
+            report_data=padded_report_data(report_data, other=traits.other_report_data),
         )._replace(config_id=_register("config_id", config_id, "", 64))
         if version not in {3, 4, 5}:
             raise ConfigurationError(f"SGX quotes have version 3, 4 or 5, not {version}")
-        shown = report._replace(mr_enclave=_flipped(report.mr_enclave)) if traits.altered_report else report
+        shown = report._replace(mr_enclave=flipped(report.mr_enclave)) if traits.altered_report else report
         return self._quote("sgx", version, BODY_SGX, report.pack(), shown.pack())
 
     def quote_tdx(
@@ -182,11 +183,11 @@ class Machine:
             rtmr_1=rtmr[1],
             rtmr_2=rtmr[2],
             rtmr_3=rtmr[3],
-            report_data=_padded(report_data, traits),
+            report_data=padded_report_data(report_data, other=traits.other_report_data),
             tee_tcb_svn_2=svns_now if td15 else b"",
             mr_service_td=traits.service_td if td15 else b"",
         )
-        shown = report._replace(mr_td=_flipped(report.mr_td)) if traits.altered_report else report
+        shown = report._replace(mr_td=flipped(report.mr_td)) if traits.altered_report else report
         return self._quote("tdx", version, BODY_TD15 if td15 else BODY_TD10, report.pack(), shown.pack())
 
     def _quote(self, tee: str, version: int, body_type: int, body: bytes, shown: bytes) -> bytes:
@@ -211,7 +212,7 @@ class Machine:
         if traits.altered_qe_report:
             qe_report = qe_report._replace(isv_svn=qe_report.isv_svn + 1)
         signed = QuoteSignature(
-            signature=_flipped(signature) if traits.altered_signature else signature,
+            signature=flipped(signature) if traits.altered_signature else signature,
             attestation_key=key_point,
             qe_report=qe_report.pack(),
             qe_report_signature=enclave.report_signature,
@@ -287,18 +288,3 @@ def _register(name: str, given: bytes | None, default: str, size: int) -> bytes:
     if len(value) != size:
         raise ConfigurationError(f"{name} has {size} bytes, not {len(value)}")
     return value
-
-
-def _padded(report_data: bytes, traits: QuoteTraits) -> bytes:
-    if len(report_data) > 64:
-        raise ConfigurationError(
-            f"report data of {len(report_data)} bytes; the hardware takes up to 64",
-            hint="Hash longer data first.",
-        )
-    padded = report_data.ljust(64, b"\0")
-    return sha512(b"other than " + padded).digest() if traits.other_report_data else padded
-
-
-def _flipped(value: bytes) -> bytes:
-    """Return ``value`` with its lowest bit flipped."""
-    return value[:-1] + bytes((value[-1] ^ 1,))

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from hashlib import sha384, sha512
+from hashlib import sha384
 from typing import TYPE_CHECKING, Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA384
 
 from eaa.rats import ConfigurationError
+from eaa.simulator.fields import flipped, padded_report_data
 from eaa.simulator.measure import DEFAULT_IMAGE
 from eaa.simulator.pki import derive_bytes
 from eaa.simulator.snp_traits import CPUIDS, TCBS, SnpMachineTraits, SnpReportTraits, platform_info
@@ -87,7 +88,11 @@ class SnpMachine:
         if not lowest <= version <= 5:
             raise ConfigurationError(f"reports of {self.product} have version {lowest} to 5, not {version}")
         traits = self.report_traits
-        report = self._unsigned(_padded(report_data, traits), _registers(image, registers or {}), version)
+        report = self._unsigned(
+            padded_report_data(report_data, other=traits.other_report_data),
+            _registers(image, registers or {}),
+            version,
+        )
         signed = report.pack()[:SIGNED_SIZE]
         if not traits.unsigned:
             r, s = decode_dss_signature(self.key.sign(signed, _SIGNATURE))
@@ -96,7 +101,7 @@ class SnpMachine:
                 signature_r=r.to_bytes(72, "little"), signature_s=s.to_bytes(72, "little")
             )
         if traits.altered_report:
-            report = report._replace(measurement=_flipped(report.measurement))
+            report = report._replace(measurement=flipped(report.measurement))
         if traits.trailing:
             report = report._replace(unsigned=b"unsigned".ljust(368, b"\0"))
         return report.pack()
@@ -175,18 +180,3 @@ def _registers(image: bytes | str, given: Mapping[str, bytes]) -> dict[str, byte
             raise ConfigurationError(f"{name} has {size} bytes, not {len(value)}")
         values[name] = value
     return values
-
-
-def _padded(report_data: bytes, traits: SnpReportTraits) -> bytes:
-    if len(report_data) > 64:
-        raise ConfigurationError(
-            f"report data of {len(report_data)} bytes; the hardware takes up to 64",
-            hint="Hash longer data first.",
-        )
-    padded = report_data.ljust(64, b"\0")
-    return sha512(b"other than " + padded).digest() if traits.other_report_data else padded
-
-
-def _flipped(value: bytes) -> bytes:
-    """Return ``value`` with its lowest bit flipped."""
-    return value[:-1] + bytes((value[-1] ^ 1,))
