@@ -58,14 +58,15 @@ async def test_expected_software_gets_the_secret(kit: Any, tee: str, key: str) -
 
 
 async def test_challenge_is_as_clients_expect_it(kit: Any) -> None:
-    """A nonce of 44 characters, empty extra-params, and a cookie of the protocol's name."""
+    """A nonce of 44 characters, empty extra-params, and a cookie that lives by the guest's own count of seconds."""
     body = {"version": "0.4.0", "tee": "tdx", "extra-params": {"supported-hash-algorithms": ["sha384"]}}
     response = await kit.client.post("/kbs/v0/auth", json=body)
     assert response.json()["extra-params"] == ""
     assert len(b64decode(response.json()["nonce"], validate=True)) == 32
     cookie = response.headers["set-cookie"]
     assert cookie.startswith("kbs-session-id=")
-    assert all(part in cookie for part in ("HttpOnly", "Secure", "Path=/kbs/v0", "expires="))
+    assert all(part in cookie for part in ("HttpOnly", "Secure", "Path=/kbs/v0", "Max-Age=300"))
+    assert "expires=" not in cookie
 
 
 async def test_token_opens_the_resource_without_a_cookie(kit: Any) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request, Response
@@ -29,13 +30,17 @@ def kbs_router(services: Services) -> APIRouter:
     owner = OwnerState(services.database)
     attestations, releases = Attestations(services, owner), Releases(services, owner)
 
+    def answer(content: bytes, cookie: str, expires: datetime) -> Response:
+        # The life in seconds and not the instant of the end: a guest's clock may be wrong, and is not to end its session.
+        life = math.ceil((expires - services.clock()).total_seconds())
+        return _with_cookie(Response(content, media_type="application/json"), cookie, life)
+
     @router.post("/auth")
     async def auth(request: Request) -> Response:
         message = kbs.Request.from_json(await read_body(request, kbs.MAX_REQUEST))
         message.require_version()
         challenge, cookie = attestations.challenge(message.tee)
-        answer = kbs.Challenge(nonce=challenge.nonce)
-        return _with_cookie(_json(answer.to_json()), cookie, challenge.expires)
+        return answer(kbs.Challenge(nonce=challenge.nonce).to_json(), cookie, challenge.expires)
 
     @router.post("/attest")
     async def attest(request: Request) -> Response:
@@ -49,8 +54,7 @@ def kbs_router(services: Services) -> APIRouter:
         body = await read_body(request, kbs.MAX_ATTESTATION)
         message = kbs.Attestation.from_json(body, limit=kbs.MAX_ATTESTATION)
         session = await attestations.attest(cookie, message, request_id=request_id_of(request))
-        answer = kbs.TokenResponse(token=session.token)
-        return _with_cookie(_json(answer.to_json()), cookie, session.expires)
+        return answer(kbs.TokenResponse(token=session.token).to_json(), cookie, session.expires)
 
     @router.get("/resource/{path:path}")
     async def resource(path: str, request: Request) -> Response:
@@ -65,15 +69,12 @@ def kbs_router(services: Services) -> APIRouter:
     return router
 
 
-def _json(content: bytes) -> Response:
-    return Response(content, media_type="application/json")
-
-
-def _with_cookie(response: Response, cookie: str, expires: datetime) -> Response:
+def _with_cookie(response: Response, cookie: str, life: int) -> Response:
+    """Set the session cookie for ``life`` seconds."""
     response.set_cookie(
         kbs.SESSION_COOKIE,
         cookie,
-        expires=expires,
+        max_age=life,
         path="/kbs/v0",
         secure=True,
         httponly=True,
