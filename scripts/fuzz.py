@@ -31,6 +31,9 @@ _INSTRUMENTED = (
     atheris.instrument_imports(include=["eaa"]) if "--only" in sys.argv else contextlib.nullcontext()
 )
 with _INSTRUMENTED:
+    from eaa.endorser.client_tool import read_tool_platforms
+    from eaa.endorser.fmspcs import read_fmspcs
+    from eaa.endorser.pck import PckPlatform, read_pckcerts
     from eaa.eventlog import (
         EventType,
         NewEvent,
@@ -151,6 +154,10 @@ TARGETS: dict[str, Callable[[bytes], Any]] = {
     "crl": crl_from_bytes,
     "collateral-document": endorsements_from_json,
     "collateral-file": lambda data: endorsements_from_files({"file": data}),
+    "pck-certificates": read_pckcerts,
+    "pck-registration": lambda data: PckPlatform.from_json(parse_json(data, MAX_LENGTH), "root"),
+    "platform-file": read_tool_platforms,
+    "fmspc-list": read_fmspcs,
     "kbs-request": Request.from_json,
     "kbs-attestation": lambda data: Attestation.from_json(data, limit=MAX_ATTESTATION),
     "kbs-error": ErrorInformation.from_json,
@@ -161,6 +168,12 @@ TARGETS: dict[str, Callable[[bytes], Any]] = {
     "annotation": AnnotationPacket.from_json,
     "resource-uri": lambda data: ResourceUri.parse_key_id(_text(data)),
 }
+
+
+def _pckcerts(endorsements: Any) -> bytes:
+    """Return what `pckcerts` answers, with another certificate in it: nothing is proven while it is read."""
+    pem = endorsements.of_kind("tcb_info")[0].issuer_chain.decode().partition("-----END CERTIFICATE-----")
+    return json.dumps([{"tcbm": "00" * 18, "cert": f"{pem[0]}{pem[1]}\n"}]).encode()
 
 
 def seeds() -> dict[str, list[bytes]]:
@@ -182,6 +195,10 @@ def seeds() -> dict[str, list[bytes]]:
         "crl": [by_kind["pck_crl"].content],
         "collateral-document": [json.dumps(endorsements_to_json(collateral)).encode()],
         "collateral-file": [item.content for item in collateral.items],
+        "pck-certificates": [_pckcerts(cases["tdx"].endorsements)],
+        "pck-registration": [b'{"qe_id":"00","pce_id":"0000","cpu_svn":"","pce_svn":"","enc_ppid":""}'],
+        "platform-file": [b'{"platforms":[{"qe_id":"00","pce_id":"0000"}],"collaterals":{"pck_certs":[]}}'],
+        "fmspc-list": [b'[{"fmspc":"00A06F000000","platform":"E5"}]'],
         "kbs-request": [b'{"version":"0.4.0","tee":"tdx","extra-params":""}'],
         "kbs-attestation": [
             json.dumps(

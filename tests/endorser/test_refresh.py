@@ -144,7 +144,7 @@ async def test_of_several_replicas_one_fetches(worlds: Any) -> None:
         await store.sync()
         world.appraise(store).accept()
     world.requests.clear()
-    world.at += 7 * HOUR
+    world.at += 25 * HOUR
     async with asyncio.TaskGroup() as tasks:
         for _, refresher in replicas:
             tasks.create_task(refresher.step())

@@ -18,7 +18,7 @@ from eaa.tee.dcap.collateral import (
     read_signing_chain,
     require_signature,
 )
-from eaa.tee.dcap.pck import PLATFORM_CA, PROCESSOR_CA
+from eaa.tee.dcap.pck import PLATFORM_CA, PROCESSOR_CA, read_pck_chain
 from eaa.tee.dcap.signed_json import JsonObject, read_signed_object
 from eaa.tee.snp.certificates import VCEK, read_endorsement_key
 from eaa.tee.snp.product import Product, product_of_name
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from eaa.rats import Endorsement, TrustAnchor
+    from eaa.tee.dcap.pck import PckIdentity
     from eaa.tee.snp.certificates import EndorsementKey
     from eaa.tee.x509 import Chain
 
@@ -109,6 +110,13 @@ class Authenticator:
         except EndorsementError as error:
             hint = error.hint or "Get it again from where it is published, unchanged, and pin its root."
             raise EndorsementError(f"{_title(endorsement)}: {error}", hint=hint) from error
+
+    def pck_identity(self, pem: bytes) -> PckIdentity:
+        """Prove a PCK certificate, followed by its issuers, up to one of the anchors.
+
+        :raises EndorsementError: when it is none, or its chain does not hold.
+        """
+        return read_pck_chain(pem, self._chains)
 
     def _tcb_info(self, endorsement: Endorsement) -> Subject:
         signed = read_signed_object(endorsement.content, "tcbInfo")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from eaa.rats import Endorsement
 
-__all__ = ["EARLY", "STANDARD", "Outcome", "Proven", "Version", "number_slot"]
+__all__ = ["EARLY", "STANDARD", "Outcome", "Proven", "Version", "keep", "number_slot"]
 
 STANDARD: Final = "standard"
 EARLY: Final = "early"
@@ -87,7 +87,7 @@ def _put(
     outcome = _outcome(held, subject, (content, chain), force=force)
     if outcome not in {Outcome.ADDED, Outcome.REPLACED}:
         return outcome
-    _keep(connection, {content: endorsement.content, chain: endorsement.issuer_chain})
+    keep(connection, {content: endorsement.content, chain: endorsement.issuer_chain})
     added = connection.execute(
         insert(versions).values(
             key=subject.key,
@@ -125,7 +125,8 @@ def _outcome(held: Version | None, new: Subject, digests: tuple[bytes, bytes], *
     return Outcome.KEPT_NEWER if older and not force else Outcome.REPLACED
 
 
-def _keep(connection: Connection, contents: dict[bytes, bytes]) -> None:
+def keep(connection: Connection, contents: dict[bytes, bytes]) -> None:
+    """Keep contents under their digests, as far as they are not there yet. Who calls this queues with everybody who writes."""
     known = set(connection.scalars(select(objects.c.digest).where(objects.c.digest.in_(contents))))
     new = [{"digest": each, "content": contents[each]} for each in contents if each not in known]
     if new:

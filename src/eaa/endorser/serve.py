@@ -18,10 +18,12 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from eaa.endorser import fmspcs
 from eaa.endorser.authenticity import TCB_EVALUATION_NUMBERS, anchor_id
 from eaa.endorser.doctor import diagnose
 from eaa.endorser.kds import tcb_of
 from eaa.endorser.metrics import Metrics
+from eaa.endorser.pck_serve import Tokens, pck_routes
 from eaa.tee.snp.product import Product
 
 if TYPE_CHECKING:
@@ -59,11 +61,13 @@ def create_app(
     *,
     wanted: Iterable[Need] = (),
     metrics: Metrics | None = None,
+    tokens: Tokens | None = None,
 ) -> Starlette:
     """Return an ASGI application that serves what ``store`` holds: of Intel's kinds what is below ``anchor``, of AMD's all.
 
     One application speaks for one maker of Intel's kind, since most requests do not say whose collateral they want; AMD's say their
-    product, and its roots are ``store``'s other anchors. ``wanted`` is what the status reports on beside what is held and seen.
+    product, and its roots are ``store``'s other anchors. ``wanted`` is what the status reports on beside what is held and seen. Without
+    ``tokens`` nobody may register platforms.
     """
     wanted, metrics = tuple(wanted), metrics or Metrics()
 
@@ -77,6 +81,7 @@ def create_app(
     return Starlette(
         routes=[
             *_pccs_routes(store, anchor_id(anchor)),
+            *pck_routes(store, anchor_id(anchor), tokens or Tokens()),
             *_kds_routes(store),
             Route("/status", status),
             Route("/metrics", numbers),
@@ -115,6 +120,21 @@ def _pccs_routes(store: Store, root: str) -> list[Route]:
     def root_crl(request: Request) -> Response:
         return _found(request, store, f"root_ca_crl/{root}", "hex")
 
+    async def families(request: Request) -> Response:
+        platform = request.query_params.get("platform", "all")
+        if platform not in fmspcs.PLATFORMS:
+            return _refusal(_INVALID)
+        held = (await store.connections.read(fmspcs.listed)).get(root)
+        if held is None:
+            return _refusal(_NO_DATA)
+        return JSONResponse(
+            [
+                {"fmspc": fmspc.upper(), "platform": kind}
+                for fmspc, kind in held.kinds.items()
+                if platform in {"all", kind}
+            ]
+        )
+
     sgx, tdx = "/sgx/certification/v4", "/tdx/certification/v4"
     return [
         Route(f"{sgx}/tcb", tcb_info("sgx")),
@@ -126,6 +146,7 @@ def _pccs_routes(store: Store, root: str) -> list[Route]:
         Route(f"{tdx}/tcbevaluationdatanumbers", numbers("tdx")),
         Route(f"{sgx}/pckcrl", pck_crl),
         Route(f"{sgx}/rootcacrl", root_crl),
+        Route(f"{sgx}/fmspcs", families),
     ]
 
 
