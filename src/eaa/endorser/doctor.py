@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from eaa.endorser import fmspcs, leases, pck_store, platforms
 from eaa.endorser.authenticity import TCB_EVALUATION_NUMBERS
-from eaa.endorser.history import EARLY, STANDARD
+from eaa.endorser.history import STANDARD
 from eaa.endorser.needs import FMSPCS, PCK_CERTIFICATES, Need
 
 if TYPE_CHECKING:
@@ -115,10 +115,8 @@ async def diagnose(store: Store, wanted: Iterable[Need] = (), *, at: datetime | 
         for need in platform.needs():
             needed[need.name] = need
             count[need.name] = count.get(need.name, 0) + 1
-    for key, slot in snapshot.slots:
-        if slot in {STANDARD, EARLY}:
-            need = Need.of_key(key, slot)
-            needed.setdefault(need.name, need)
+    for need in snapshot.kept():
+        needed.setdefault(need.name, need)
     unsigned = await store.connections.read(_unsigned_and_pck, families)
     objects = (
         _health(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sqlalchemy import insert, select, update
 
-from eaa.endorser.authenticity import Subject
+from eaa.endorser.authenticity import CHANNELLED, Subject
 from eaa.endorser.schema import heads, objects, state, versions
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ def _put(
     connection: Connection, item: Proven, slot: str, source: str, at: datetime, *, force: bool
 ) -> Outcome:
     endorsement, subject = item
+    slot = slot if subject.kind in CHANNELLED else STANDARD
     content, chain = (sha256(part).digest() for part in (endorsement.content, endorsement.issuer_chain))
     held = _head(connection, subject.key, slot)
     outcome = _outcome(held, subject, (content, chain), force=force)
@@ -108,7 +109,8 @@ def _put(
     assert added.inserted_primary_key is not None
     (identity,) = added.inserted_primary_key
     _point(connection, subject.key, slot, identity)
-    if subject.evaluation_number and slot != (numbered := number_slot(subject.evaluation_number)):
+    numbered = number_slot(subject.evaluation_number)
+    if subject.kind in CHANNELLED and slot != numbered:
         same = _head(connection, subject.key, numbered)
         if _outcome(same, subject, (content, chain), force=force) in {Outcome.ADDED, Outcome.REPLACED}:
             _point(connection, subject.key, numbered, identity)
@@ -191,7 +193,7 @@ def as_of(connection: Connection, at: datetime, *, stored: bool) -> list[Version
 
 def _slots(version: Version) -> Iterable[str]:
     yield version.slot
-    if version.subject.evaluation_number and not version.slot.startswith("#"):
+    if version.subject.kind in CHANNELLED and not version.slot.startswith("#"):
         yield number_slot(version.subject.evaluation_number)
 
 

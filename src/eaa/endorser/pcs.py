@@ -132,7 +132,9 @@ class PcsSource:
         if self._root and need.root != self._root:
             return False
         if self._version == "v3" and (
-            need.scope.startswith(("tdx", "TD_QE")) or need.kind == TCB_EVALUATION_NUMBERS
+            need.scope.startswith(("tdx", "TD_QE"))
+            or need.kind in {TCB_EVALUATION_NUMBERS, FMSPCS}
+            or need.slot.startswith("#")
         ):
             return False
         return need.kind in _OFFERED

@@ -17,7 +17,6 @@ from uuid import uuid4
 
 from eaa.endorser import leases, pck_store, platforms
 from eaa.endorser.fetching import fetch_into
-from eaa.endorser.history import EARLY, STANDARD
 from eaa.endorser.http import Busy
 from eaa.endorser.needs import FMSPCS, PCK_CERTIFICATES, Need
 from eaa.rats import EaaError, NotFound, UnavailableError
@@ -97,14 +96,11 @@ class Refresher:
 
     async def needed(self) -> dict[str, Need]:
         """Return what is to be kept fresh, by name: what is held, seen or wanted, and offered by a source."""
-        held = (
-            Need.of_key(key, slot) for key, slot in self._store.snapshot().slots if slot in {STANDARD, EARLY}
-        )
         seen = await self._store.connections.read(platforms.listed)
         registered = await self._store.connections.read(pck_store.registered)
         every = (
             *self._wanted,
-            *held,
+            *self._store.snapshot().kept(),
             *(need for each in seen for need in each.needs()),
             *(each.need for each in registered),
         )

@@ -17,10 +17,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from eaa.endorser import history
-from eaa.endorser.authenticity import Authenticator, Subject, anchor_id
+from eaa.endorser.authenticity import (
+    CHANNELLED,
+    TCB_EVALUATION_NUMBERS,
+    Authenticator,
+    Subject,
+    anchor_id,
+    evaluation_numbers,
+)
 from eaa.endorser.history import EARLY, STANDARD, Outcome, Proven, Version, number_slot
 from eaa.endorser.needs import (
     Chip,
+    Need,
     Platform,
     chip_of,
     hardware_of,
@@ -97,6 +105,30 @@ class Snapshot:
     def numbered(self, key: str, number: int) -> Stored | None:
         """Return the newest statement with one TCB evaluation data number."""
         return self.slots.get((key, number_slot(number)))
+
+    def kept(self) -> list[Need]:
+        """Return what is to be kept fresh of all that is held.
+
+        A statement of one TCB evaluation data number is renewed along with the channel that hands it out, else by itself, for as
+        long as Intel lists the number.
+        """
+        kept = [Need.of_key(key, slot) for key, slot in self.slots if slot in {STANDARD, EARLY}]
+        for (key, slot), stored in self.slots.items():
+            number = stored.subject.evaluation_number
+            channels = (self.slots.get((key, each)) for each in (STANDARD, EARLY))
+            alone = slot.startswith("#") and stored.subject.kind in CHANNELLED
+            if alone and not any(
+                each is not None and each.subject.evaluation_number == number for each in channels
+            ):
+                listed = self._listed(stored.subject)
+                kept += [Need.of_key(key, slot)] if listed is None or number in listed else []
+        return kept
+
+    def _listed(self, subject: Subject) -> frozenset[int] | None:
+        """Return the evaluation numbers that Intel serves of the subject's TEE, or None when its list is not held."""
+        tee = "tdx" if subject.scope.startswith(("tdx/", "TD_QE")) else "sgx"
+        found = self.find(TCB_EVALUATION_NUMBERS, subject.root, tee)
+        return evaluation_numbers(found.content) if found is not None else None
 
     def collateral(self, tee: str, platform: Platform) -> Endorsements:
         """Return what is there for quotes of ``tee`` (``sgx``, ``tdx``) from ``platform``: at most one of each kind."""
@@ -209,7 +241,7 @@ class Store:
 
         An older issue date or a lower TCB evaluation data number never replaces what is in a slot, unless ``force``.
 
-        :param slot: ``standard``, ``early``, or ``#`` and a TCB evaluation data number.
+        :param slot: ``standard``, ``early``, or ``#`` and a TCB evaluation data number; what has no channels goes to ``standard``.
         :raises EndorsementError: when one of them is not authentic; nothing is stored then.
         :raises UnavailableError: when the database cannot be written.
         """
