@@ -34,9 +34,8 @@ from eaa.cli._endorser_sources import SourceOptions, authority, secret_text, sou
 from eaa.cli._listen import listening_socket
 from eaa.cli._options import HexBytes, InputFile, echo_json, json_option
 from eaa.cli._run import EXIT_OK
-from eaa.endorser.history import EARLY, STANDARD, number_slot
 from eaa.endorser.store import Store
-from eaa.rats import ConfigurationError, TrustAnchor
+from eaa.rats import ConfigurationError, Endorsements, TrustAnchor
 from eaa.tee.dcap.roots import INTEL_ROOT
 from eaa.tee.snp.roots import AMD_ROOTS
 
@@ -119,16 +118,16 @@ def fetch(
 
     wanted = pcs.Wanted(fmspc.hex(), tee, ca, update, evaluation_number, api)
     anchors = anchors_of(roots)
-    slot = EARLY if update == "early" else STANDARD
-    if evaluation_number is not None:
-        slot = number_slot(evaluation_number)
 
     async def ask() -> int:
         base = url or pcs.INTEL_PCS
         async with await Store.open(directory, anchors) as store:
             async with pcs.new_client(tls=authority(ca_file)) as client:
                 found = await pcs.fetch(base, wanted, client, root_crl_url=root_crl_url)
-            return await take_in(store, {slot: found}, [], source=base, force=force, as_json=as_json)
+            slots: dict[str, Endorsements] = {}
+            for need, item in zip(wanted.needs(), found.items, strict=True):
+                slots[need.slot] = Endorsements((*slots.get(need.slot, Endorsements()).items, item))
+            return await take_in(store, slots, [], source=base, force=force, as_json=as_json)
 
     return asyncio.run(ask())
 

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from eaa.endorser.history import EARLY, STANDARD
+from eaa.endorser.history import API_V3, EARLY, STANDARD
 from eaa.rats import ConfigurationError, Endorsement, EndorsementError, Endorsements
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def seal_bundle(snapshot: Snapshot, key: Ed25519PrivateKey, *, made: datetime, a
     objects: dict[str, bytes] = {}
     listed = []
     for (name, slot), stored in sorted(snapshot.slots.items()):
-        if slot not in {STANDARD, EARLY} and not slot.startswith("#"):
+        if slot not in {STANDARD, EARLY, API_V3} and not slot.startswith("#"):
             continue
         endorsement = stored.endorsement
         digests = [sha256(part).hexdigest() for part in (endorsement.content, endorsement.issuer_chain)]
@@ -125,7 +125,7 @@ def _read(manifest: dict[str, Any]) -> Bundle:
     for each in manifest["listed"]:
         item = Endorsement(str(each["kind"]), objects[each["content"]], objects[each["issuer_chain"]])
         slot = str(each["slot"])
-        if slot not in {STANDARD, EARLY} and not (slot.startswith("#") and slot[1:].isdecimal()):
+        if slot not in {STANDARD, EARLY, API_V3} and not (slot.startswith("#") and slot[1:].isdecimal()):
             raise EndorsementError(f"the bundle has a slot {slot[:20]!r}, which is not known")
         slots.setdefault(slot, []).append(item)
     made, as_of = (datetime.fromisoformat(manifest[name]) for name in ("made", "as_of"))

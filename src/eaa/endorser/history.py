@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 
     from eaa.rats import Endorsement
 
-__all__ = ["EARLY", "STANDARD", "Outcome", "Proven", "Version", "keep", "number_slot"]
+__all__ = ["API_V3", "EARLY", "STANDARD", "Outcome", "Proven", "Version", "keep", "number_slot"]
 
 STANDARD: Final = "standard"
 EARLY: Final = "early"
+API_V3: Final = "v3"
+"""The slot of SGX TCB info in the form of version 3 of Intel's API, which version 4 cannot be turned into: it is signed apart."""
 _BATCH: Final = 500
 
 
@@ -110,7 +112,7 @@ def _put(
     (identity,) = added.inserted_primary_key
     _point(connection, subject.key, slot, identity)
     numbered = number_slot(subject.evaluation_number)
-    if subject.kind in CHANNELLED and slot != numbered:
+    if subject.kind in CHANNELLED and slot not in {numbered, API_V3}:
         same = _head(connection, subject.key, numbered)
         if _outcome(same, subject, (content, chain), force=force) in {Outcome.ADDED, Outcome.REPLACED}:
             _point(connection, subject.key, numbered, identity)
@@ -193,7 +195,7 @@ def as_of(connection: Connection, at: datetime, *, stored: bool) -> list[Version
 
 def _slots(version: Version) -> Iterable[str]:
     yield version.slot
-    if version.subject.kind in CHANNELLED and not version.slot.startswith("#"):
+    if version.subject.kind in CHANNELLED and version.slot in {STANDARD, EARLY}:
         yield number_slot(version.subject.evaluation_number)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from eaa.endorser.authenticity import TCB_EVALUATION_NUMBERS
 from eaa.endorser.fmspcs import read_fmspcs
-from eaa.endorser.history import EARLY, STANDARD, number_slot
+from eaa.endorser.history import API_V3, EARLY, STANDARD, number_slot
 from eaa.endorser.http import Gate, checked, get, new_client, post
 from eaa.endorser.needs import FMSPCS, PCK_CERTIFICATES, QE_OF, Need
 from eaa.endorser.pck import PckAnswer, read_pckcerts
@@ -85,7 +85,7 @@ class Wanted:
     def needs(self) -> tuple[Need, ...]:
         """Return the four pieces, in the order of a set; of which chip maker is open."""
         return (
-            Need("tcb_info", "", f"{self.tee}/{self.fmspc}", self.slot),
+            Need("tcb_info", "", f"{self.tee}/{self.fmspc}", API_V3 if self.version == "v3" else self.slot),
             Need("qe_identity", "", QE_OF[self.tee], self.slot),
             Need("pck_crl", "", self.ca),
             Need("root_ca_crl", "", ""),
@@ -124,8 +124,8 @@ class PcsSource:
             root_crl_url = INTEL_ROOT_CRL if self.name == INTEL_PCS else f"{self._api('sgx')}/rootcacrl"
         self._root_crl_url = checked(root_crl_url)
 
-    def _api(self, tee: str) -> str:
-        return f"{self.name}/{tee}/certification/{self._version}"
+    def _api(self, tee: str, version: str = "") -> str:
+        return f"{self.name}/{tee}/certification/{version or self._version}"
 
     def offers(self, need: Need) -> bool:
         """Whether this kind of service can have it."""
@@ -136,6 +136,8 @@ class PcsSource:
             or need.kind in {TCB_EVALUATION_NUMBERS, FMSPCS}
             or need.slot.startswith("#")
         ):
+            return False
+        if need.slot == API_V3 and (need.kind != "tcb_info" or need.scope.startswith("tdx")):
             return False
         return need.kind in _OFFERED
 
@@ -148,7 +150,10 @@ class PcsSource:
         """
         if need.kind == "tcb_info":
             tee, _, fmspc = need.scope.partition("/")
-            answer = await self._get(f"{self._api(tee)}/tcb", {"fmspc": fmspc, **_channel(need.slot)})
+            version = API_V3 if need.slot == API_V3 else ""
+            answer = await self._get(
+                f"{self._api(tee, version)}/tcb", {"fmspc": fmspc, **_channel(need.slot)}
+            )
             return _statement(answer, need.kind, _TCB_INFO_CHAIN)
         if need.kind == "qe_identity":
             tee, enclave = _IDENTITY_PATHS[need.scope]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Endorser as a service: the store, in the language of Intel's PCCS and of AMD's KDS, so that existing clients can use it.
 
-Paths, headers and encodings as Intel's PCS API version 4 has them; ``rootcacrl`` (in hex) and the texts of errors as Intel's
+Paths, headers and encodings as versions 4 and 3 of Intel's PCS API have them; ``rootcacrl`` (in hex) and the texts of errors as Intel's
 caching service has them. An answer is what the store holds; nothing is fetched while somebody waits.
 """
 
@@ -21,9 +21,11 @@ from starlette.routing import Route
 from eaa.endorser import fmspcs
 from eaa.endorser.authenticity import TCB_EVALUATION_NUMBERS, anchor_id
 from eaa.endorser.doctor import diagnose
+from eaa.endorser.history import API_V3
 from eaa.endorser.kds import tcb_of
 from eaa.endorser.metrics import Metrics
 from eaa.endorser.pck_serve import Tokens, pck_routes
+from eaa.tee.dcap.collateral import parse_tcb_info, read_tcb_info
 from eaa.tee.snp.product import Product
 
 if TYPE_CHECKING:
@@ -41,6 +43,12 @@ _FMSPC: Final = re.compile(r"[0-9A-Fa-f]{12}")
 _HARDWARE_ID: Final = re.compile(r"(?:[0-9A-Fa-f]{2}){8}|(?:[0-9A-Fa-f]{2}){64}")
 _INVALID: Final = (400, "Invalid request parameters.")
 _NO_DATA: Final = (404, "No cache data for this platform.")
+_ONLY_FORM: Final = (
+    "The TCB info is held in the form of API version {held} only, whose signature is not that of version {asked}."
+    " Ask version {held}, or let the Endorser's operator run `eaa endorser fetch --api v{asked}`."
+)
+_ONLY_V4: Final = (404, _ONLY_FORM.format(held=4, asked=3))
+_ONLY_V3: Final = (404, _ONLY_FORM.format(held=3, asked=4))
 _CHAIN_HEADERS: Final = {
     "tcb_info": "TCB-Info-Issuer-Chain",
     "qe_identity": "SGX-Enclave-Identity-Issuer-Chain",
@@ -99,6 +107,16 @@ def _pccs_routes(store: Store, root: str) -> list[Route]:
 
         return answer
 
+    def tcb_info_v3(request: Request) -> Response:
+        fmspc, update = request.query_params.get("fmspc", ""), request.query_params.get("update", "standard")
+        if not _FMSPC.fullmatch(fmspc) or update.lower() not in {"early", "standard"}:
+            return _refusal(_INVALID)
+        snapshot, key = store.snapshot(), f"tcb_info/{root}/sgx/{fmspc.lower()}"
+        stored = snapshot.slots.get((key, API_V3)) or snapshot.stored.get(key)
+        if stored is not None and (_is_v4(stored.endorsement) or update.lower() == "early"):
+            return _refusal(_ONLY_V4)
+        return _respond(request, stored, _JSON, chain_header="SGX-TCB-Info-Issuer-Chain")
+
     def identity(enclave: str) -> Callable[[Request], Response]:
         def answer(request: Request) -> Response:
             if not _channel_is_valid(request):
@@ -135,17 +153,25 @@ def _pccs_routes(store: Store, root: str) -> list[Route]:
             ]
         )
 
-    sgx, tdx = "/sgx/certification/v4", "/tdx/certification/v4"
+    v3, sgx, tdx = "/sgx/certification/v3", "/sgx/certification/v4", "/tdx/certification/v4"
+    same = [
+        Route(f"{base}{path}", endpoint)
+        for base in (v3, sgx)
+        for path, endpoint in (
+            ("/qe/identity", identity("QE")),
+            ("/qve/identity", identity("QVE")),
+            ("/pckcrl", pck_crl),
+            ("/rootcacrl", root_crl),
+        )
+    ]
     return [
+        *same,
+        Route(f"{v3}/tcb", tcb_info_v3),
         Route(f"{sgx}/tcb", tcb_info("sgx")),
         Route(f"{tdx}/tcb", tcb_info("tdx")),
-        Route(f"{sgx}/qe/identity", identity("QE")),
         Route(f"{tdx}/qe/identity", identity("TD_QE")),
-        Route(f"{sgx}/qve/identity", identity("QVE")),
         Route(f"{sgx}/tcbevaluationdatanumbers", numbers("sgx")),
         Route(f"{tdx}/tcbevaluationdatanumbers", numbers("tdx")),
-        Route(f"{sgx}/pckcrl", pck_crl),
-        Route(f"{sgx}/rootcacrl", root_crl),
         Route(f"{sgx}/fmspcs", families),
     ]
 
@@ -200,6 +226,8 @@ def _statement(request: Request, store: Store, key: str) -> Response:
         stored = snapshot.early(key)
     else:
         stored = snapshot.stored.get(key)
+    if stored is not None and not _is_v4(stored.endorsement):
+        return _refusal(_ONLY_V3)
     return _respond(request, stored, _JSON)
 
 
@@ -207,10 +235,10 @@ def _found(request: Request, store: Store, key: str, form: str) -> Response:
     return _respond(request, store.snapshot().stored.get(key), form)
 
 
-def _respond(request: Request, stored: Stored | None, form: str) -> Response:
+def _respond(request: Request, stored: Stored | None, form: str, *, chain_header: str = "") -> Response:
     if stored is None:
         return _refusal(_NO_DATA)
-    body, headers = _prepared(stored.endorsement, form)
+    body, headers = _prepared(stored.endorsement, form, chain_header)
     known = request.headers.get("if-none-match")
     if known is not None:
         tags = [each.strip().removeprefix("W/") for each in known.split(",")]
@@ -222,7 +250,13 @@ def _respond(request: Request, stored: Stored | None, form: str) -> Response:
 
 
 @lru_cache(maxsize=4096)
-def _prepared(endorsement: Endorsement, form: str) -> _Answer:
+def _is_v4(endorsement: Endorsement) -> bool:
+    """Whether it is in the form of version 4 of Intel's API, which differs from version 3 in TCB info only."""
+    return endorsement.kind != "tcb_info" or parse_tcb_info(read_tcb_info(endorsement.content)).version == 3
+
+
+@lru_cache(maxsize=4096)
+def _prepared(endorsement: Endorsement, form: str, chain_header: str) -> _Answer:
     """Return the body and headers of an answer; they depend on the content alone."""
     body, media_type = endorsement.content, form
     if form == "hex":
@@ -232,8 +266,8 @@ def _prepared(endorsement: Endorsement, form: str) -> _Answer:
     tag = f'"{sha256(body + endorsement.issuer_chain).hexdigest()[:32]}"'
     # Whoever caches asks again: what is here may be replaced at any time, by a newer CRL above all.
     headers = {"Content-Type": media_type, "ETag": tag, "Cache-Control": "no-cache"}
-    if chain_header := _CHAIN_HEADERS.get(endorsement.kind):
-        headers[chain_header] = quote(endorsement.issuer_chain, safe="")
+    if name := chain_header or _CHAIN_HEADERS.get(endorsement.kind):
+        headers[name] = quote(endorsement.issuer_chain, safe="")
     return body, headers
 
 

@@ -25,7 +25,7 @@ from eaa.endorser.authenticity import (
     anchor_id,
     evaluation_numbers,
 )
-from eaa.endorser.history import EARLY, STANDARD, Outcome, Proven, Version, number_slot
+from eaa.endorser.history import API_V3, EARLY, STANDARD, Outcome, Proven, Version, number_slot
 from eaa.endorser.needs import (
     Chip,
     Need,
@@ -82,7 +82,7 @@ class Stored(NamedTuple):
 class Snapshot:
     """The store at one moment. Never changes. ``slots`` has a name and slot as key, ``stored`` is the slot ``standard`` of it.
 
-    ``roots`` are the ids of the roots that are pinned.
+    Where there is TCB info in the form of version 3 of Intel's API only, ``stored`` has that. ``roots`` are the ids of the roots that are pinned.
     """
 
     stored: Mapping[str, Stored]
@@ -112,7 +112,7 @@ class Snapshot:
         A statement of one TCB evaluation data number is renewed along with the channel that hands it out, else by itself, for as
         long as Intel lists the number.
         """
-        kept = [Need.of_key(key, slot) for key, slot in self.slots if slot in {STANDARD, EARLY}]
+        kept = [Need.of_key(key, slot) for key, slot in self.slots if slot in {STANDARD, EARLY, API_V3}]
         for (key, slot), stored in self.slots.items():
             number = stored.subject.evaluation_number
             channels = (self.slots.get((key, each)) for each in (STANDARD, EARLY))
@@ -241,7 +241,7 @@ class Store:
 
         An older issue date or a lower TCB evaluation data number never replaces what is in a slot, unless ``force``.
 
-        :param slot: ``standard``, ``early``, or ``#`` and a TCB evaluation data number; what has no channels goes to ``standard``.
+        :param slot: ``standard``, ``early``, ``v3``, or ``#`` and a TCB evaluation data number; what has no channels goes to ``standard``.
         :raises EndorsementError: when one of them is not authentic; nothing is stored then.
         :raises UnavailableError: when the database cannot be written.
         """
@@ -328,7 +328,11 @@ def _slots(found: Sequence[Version], contents: Mapping[bytes, bytes]) -> dict[tu
 
 
 def _snapshot(slots: dict[tuple[str, str], Stored], roots: tuple[str, ...]) -> Snapshot:
-    return Snapshot({key: each for (key, slot), each in slots.items() if slot == STANDARD}, slots, roots)
+    # Evidence can be judged by TCB info in the older form as well as by none other.
+    older, newer = (
+        {key: each for (key, slot), each in slots.items() if slot == name} for name in (API_V3, STANDARD)
+    )
+    return Snapshot(older | newer, slots, roots)
 
 
 def _state(number: int, snapshot: Snapshot) -> _State:
