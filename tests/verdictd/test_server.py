@@ -25,6 +25,7 @@ from eaa.cli.serve import verdictd
 from eaa.rats import AccessDenied, ConfigurationError, Endorsements
 from eaa.simulator import ChipMaker, SimulatedAttester, measure
 from eaa.simulator.measure import DEFAULT_IMAGE
+from eaa.simulator.snp_machine import measure_snp
 from eaa.verdictd.administrator import Credential
 from eaa.verdictd.bootstrap import DataDirectory, open_services, require_profile
 from eaa.verdictd.server import Ready, serve
@@ -310,6 +311,14 @@ def test_guest_fetches_what_the_owner_stored(
         asyncio.run(fetch(faults="debug"))
     assert caught.value.check == "tdx.td.debug"
     assert "secret" not in capsys.readouterr().out.replace("secrets", "")
+    assert _eaa(program, "reference-value", "set", f"measurement={measure_snp(DEFAULT_IMAGE)}") == 0
+    assert asyncio.run(fetch(tee="snp")) == b"\x00\xffsecret"
+    with pytest.raises(AccessDenied) as caught:
+        asyncio.run(fetch(tee="snp", image="other"))
+    assert caught.value.check == "reference.snp.measurement"
+    with pytest.raises(AccessDenied) as caught:
+        asyncio.run(fetch(tee="snp", faults="debug"))
+    assert caught.value.check == "snp.policy.debug"
 
 
 def test_key_commands(program: Program, capsys: pytest.CaptureFixture[str]) -> None:

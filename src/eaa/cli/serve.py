@@ -169,7 +169,7 @@ async def _serve_verdictd(settings: Settings, configuration: VerdictdConfig) -> 
         from eaa.cli._simulated_vendor import SimulatedVendor  # noqa: PLC0415
 
         vendor = SimulatedVendor(directory.simulator)
-        anchors = (*anchors, vendor.trust_anchor)
+        anchors = (*anchors, *vendor.trust_anchors)
     configured = SourceOptions(INTEL_ROOT, **configuration.endorser.model_dump())
     async with (
         await Store.open(directory.endorsements, anchors) as store,
