@@ -29,6 +29,7 @@ def test_acceptance_is_configured_by_family(tmp_path: Path) -> None:
         [accept.snp]
         products = ["genoa"]
         allow_smt = false
+        require_page_swap_disable = true
         [accept.azure]
         require_user_data = true
         """
@@ -38,7 +39,9 @@ def test_acceptance_is_configured_by_family(tmp_path: Path) -> None:
         tcb_statuses=frozenset({"UpToDate", "SWHardeningNeeded"}),
         platforms=frozenset({bytes.fromhex("00112233445566778899aabbccddeeff")}),
     )
-    assert snp == SnpPolicy(products=frozenset({Product.GENOA}), allow_smt=False)
+    assert snp == SnpPolicy(
+        products=frozenset({Product.GENOA}), allow_smt=False, require_page_swap_disable=True
+    )
     assert azure == AzurePolicy(require_user_data=True)
     assert VerdictdConfig.load(None, {}).settings(tmp_path).policies == ()
 

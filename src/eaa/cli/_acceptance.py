@@ -60,6 +60,7 @@ class _Snp(_Table):
     allow_smt: bool = True
     allow_migrate_ma: bool = False
     require_single_socket: bool = False
+    require_page_swap_disable: bool = False
     require_alias_check: bool = True
     require_ciphertext_hiding: bool = False
     id_keys: list[_Hex] = []
