@@ -273,7 +273,6 @@ async def _attested_with(desk: Desk, case: Case, text: str) -> tuple[Any, str, T
     title="Configuration that the host gives at launch or after it is not measured: another key broker, another agent policy, LD_PRELOAD",
     instance="TOB-WAPI-13; dstack #615; attestation-go #28 (Azure)",
     checks=("binding.init-data", "reference.tdx.mr_config_id", "reference.snp.host_data"),
-    open="init-data are not mandatory: an owner who relies on them registers the field that carries their digest",
 )
 async def test_a28_configuration_is_bound_to_the_hardware(attack: Attack, dcap: Dcap, snp: Snp) -> None:
     """Init-data count only if the hardware carries their digest, and an owner who registers that digest accepts no other."""
@@ -305,6 +304,19 @@ async def test_a28_configuration_is_bound_to_the_hardware(attack: Attack, dcap: 
         response, cookie, _ = await _attested_with(desk, launched[tee](other), hostile)
         attack.denied(await desk.fetch(cookie=cookie), check)
         response, cookie, key = await _attested_with(desk, launched[tee](digest), INIT_DATA)
+        attack.released(await desk.fetch(cookie=cookie), key)
+    # An owner may also demand init-data as such, and whoever sends none, or others than the hardware carries, earns nothing at all.
+    for name in ("mr_config_id", "host_data"):
+        await database.delete_reference_value(name)
+    desk.client = desk.replica(require_init_data=frozenset(launched))
+    for launch in launched.values():
+        for case in (launch(bytes(48)), launch(digest)):
+            response, cookie, _ = await desk.attested(case)
+            attack.denied(response, "binding.init-data")
+            attack.denied(await desk.fetch(cookie=cookie))
+        response, cookie, _ = await _attested_with(desk, launch(digest), hostile)
+        attack.denied(response, "binding.init-data")
+        response, cookie, key = await _attested_with(desk, launch(digest), INIT_DATA)
         attack.released(await desk.fetch(cookie=cookie), key)
     # On Azure the hardware's measurement covers the paravisor alone: the vTPM's PCRs of the boot are required beside it.
     assert AZ_SNP.required(()) >= {"measurement", "pcr04"}

@@ -88,6 +88,26 @@ class Acceptance(_Table):
     snp: _Snp | None = None
     tpm: _Tpm = Field(default_factory=_Tpm)
     azure: _Azure | None = None
+    require_init_data: bool | list[str] = False
+    """Accept no guest without bound init-data: of any kind of TEE, or of those that are named."""
+
+    def kinds_with_init_data(self) -> frozenset[str]:
+        """Return the kinds of TEE whose guests must be bound to init-data.
+
+        :raises ConfigurationError: when a kind is not known.
+        """
+        from eaa.tee.registry import kinds  # noqa: PLC0415 - heavy, and most settings need none of it
+
+        known = frozenset(kinds())
+        named = self.require_init_data
+        if isinstance(named, bool):
+            return known if named else frozenset()
+        unknown = sorted(set(named) - known)
+        if unknown:
+            raise ConfigurationError(
+                f"no kind of TEE is named {unknown[0][:40]!r}", hint=f"Known are: {', '.join(sorted(known))}."
+            )
+        return frozenset(named)
 
     def policies(self) -> tuple[object, ...]:
         """Return the policies that the owner changed something of.

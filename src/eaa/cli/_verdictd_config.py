@@ -116,4 +116,5 @@ class VerdictdConfig(BaseModel):
             token_lifetime=timedelta(seconds=self.token_seconds),
             log_level=self.log_level,
             policies=self.accept.policies(),
+            require_init_data=self.accept.kinds_with_init_data(),
         )

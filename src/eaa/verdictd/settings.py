@@ -18,7 +18,7 @@ class Settings:
     """How a Verdictd runs.
 
     ``port`` 0 takes a free one; ``key_provider`` adds a TCP address to the Unix socket; ``policies`` say what is accepted of each
-    family of TEEs (:class:`~eaa.verifier.Verifier`).
+    family of TEEs (:class:`~eaa.verifier.Verifier`), ``require_init_data`` of which kinds of TEE no guest is accepted without init-data.
     """
 
     data: Path
@@ -31,3 +31,4 @@ class Settings:
     token_lifetime: timedelta = timedelta(minutes=5)
     log_level: str = "INFO"
     policies: tuple[object, ...] = ()
+    require_init_data: frozenset[str] = frozenset()
