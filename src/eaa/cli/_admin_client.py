@@ -45,7 +45,7 @@ class Target:
         """
         try:
             ready = json.loads((folder / _READY_FILE).read_bytes())
-            return cls(str(ready["url"]), Path(ready["credential_file"]), Path(ready["ca_file"]))
+            return cls(str(ready["admin_url"]), Path(ready["credential_file"]), Path(ready["ca_file"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigurationError(
                 f"no Verdictd was started on {folder}",

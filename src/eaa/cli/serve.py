@@ -52,6 +52,13 @@ class _Daemon(click.Command):
     help="Address of HTTPS; port 0 takes a free one. [default: 127.0.0.1:8443]",
 )
 @click.option(
+    "--admin-listen",
+    metavar="HOST:PORT",
+    envvar="EAA_ADMIN_LISTEN",
+    show_envvar=True,
+    help="Serve the administration here, and no longer where guests are served. [default: the address of --listen]",
+)
+@click.option(
     "--simulator",
     is_flag=True,
     help="Trust a chip maker in software, kept in the data folder. For development.",
@@ -66,6 +73,7 @@ def verdictd(
     data: Path,
     listen: str | None,
     *,
+    admin_listen: str | None,
     simulator: bool,
     production: bool,
     key_provider: str | None,
@@ -81,10 +89,11 @@ def verdictd(
     Examples:
       verdictd --data ./data
       verdictd --data ./data --listen 127.0.0.1:0 --simulator
-      verdictd --data /var/lib/verdictd --listen 0.0.0.0:8443 --production
+      verdictd --data /var/lib/verdictd --listen 0.0.0.0:8443 --admin-listen 127.0.0.1:9443 --production
     """  # noqa: D301 - click keeps the lines after \b
     options = {
         "listen": listen,
+        "admin_listen": admin_listen,
         "profile": "production" if production else None,
         "key_provider": key_provider,
         "key_provider_remote": key_provider_remote or None,
@@ -169,7 +178,7 @@ async def _serve_verdictd(settings: Settings, configuration: VerdictdConfig) -> 
         from eaa.cli._simulated_vendor import SimulatedVendor  # noqa: PLC0415
 
         vendor = SimulatedVendor(directory.simulator)
-        anchors = (*anchors, vendor.trust_anchor)
+        anchors = (*anchors, *vendor.trust_anchors)
     configured = SourceOptions(INTEL_ROOT, **configuration.endorser.model_dump())
     async with (
         await Store.open(directory.endorsements, anchors) as store,

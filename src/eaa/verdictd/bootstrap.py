@@ -185,6 +185,7 @@ async def open_services(
                 administrators=administrators,
                 metrics=metrics,
                 clock=clock,
+                require_init_data=settings.require_init_data,
             )
         finally:
             await database.close()

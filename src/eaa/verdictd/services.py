@@ -49,7 +49,11 @@ def now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The parts of one Verdictd. ``clock`` gives the time in UTC, to the requests and to nothing below them."""
+    """The parts of one Verdictd.
+
+    ``clock`` gives the time in UTC, to the requests and to nothing below them. Guests of the kinds in ``require_init_data`` have to be bound
+    to init-data.
+    """
 
     database: Database
     verifier: Verifier
@@ -60,3 +64,4 @@ class Services:
     administrators: Administrators
     metrics: Metrics
     clock: Callable[[], datetime] = now
+    require_init_data: frozenset[str] = frozenset()
