@@ -17,7 +17,8 @@ from eaa.eventlog import parse_event_log
 from eaa.rats import ConfigurationError, InputError
 from eaa.tee.measured import replay
 from eaa.tee.pe import authenticode_digest
-from eaa.tee.tdx.direct_boot import AcpiBlobs, DirectBoot, SetupHeader, load_options
+from eaa.tee.tdx.acpi import AcpiBlobs
+from eaa.tee.tdx.direct_boot import DirectBoot, SetupHeader, load_options
 from eaa.tee.tdx.evidence import parse_tdx_quote
 from eaa.tee.tdx.linux_boot import qemu_setup_header
 from eaa.tee.tdx.measure import PageOrder, measure_tdx, mr_td

@@ -25,9 +25,10 @@ from eaa.tee.tdx.tdvf import SectionType
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from eaa.tee.tdx.acpi import AcpiBlobs
     from eaa.tee.tdx.tdvf import Tdvf
 
-__all__ = ["AcpiBlobs", "DirectBoot", "SetupHeader", "direct_boot_events", "load_options"]
+__all__ = ["DirectBoot", "SetupHeader", "direct_boot_events", "load_options"]
 
 _SEPARATOR: Final = bytes(4)
 _GLOBAL: Final = UUID("8be4df61-93ca-11d2-aa0d-00e098032b8c")
@@ -58,18 +59,6 @@ class SetupHeader(Enum):
 
     QEMU = "qemu"
     """The one that QEMU before 10.2 fills in."""
-
-
-@dataclass(frozen=True, slots=True)
-class AcpiBlobs:
-    """The tables that QEMU hands to firmware through fw_cfg: ``etc/table-loader``, ``etc/acpi/rsdp``, ``etc/acpi/tables``.
-
-    They come from the owner's own run of the same QEMU with the same machine, never from the guest that is to be judged.
-    """
-
-    loader: bytes = field(repr=False)
-    rsdp: bytes = field(repr=False)
-    tables: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

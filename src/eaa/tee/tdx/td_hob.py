@@ -7,6 +7,7 @@ where TDVF sections were added, unaccepted memory elsewhere), then the end (UEFI
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import TYPE_CHECKING, Final
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from eaa.tee.tdx.tdvf import Tdvf
 
-__all__ = ["MAX_MEMORY", "low_memory", "td_hob_list"]
+__all__ = ["MAX_MEMORY", "low_memory", "memory_size", "td_hob_list"]
 
 MAX_MEMORY: Final = 1 << 46
 """Bytes."""
@@ -38,6 +39,19 @@ _FOUR_GIB: Final = 1 << 32
 _ALL_LOW: Final = 0xB000_0000
 _SPLIT_LOW: Final = 0x8000_0000
 _ADDED: Final = (SectionType.TD_HOB, SectionType.TEMP_MEM)
+
+
+def memory_size(text: str) -> int:
+    """Return the bytes of an amount as QEMU's ``-m`` takes it: a number of MiB, or with one of K, M, G, T.
+
+    :raises ConfigurationError: when it is none.
+    """
+    match = re.fullmatch(r"([1-9][0-9]{0,14})([KMGT]?)", text, re.ASCII | re.IGNORECASE)
+    if match is None:
+        raise ConfigurationError(
+            f"{text[:40]!r} is no amount of memory", hint="Give it as QEMU's -m has it, such as 2G or 512M."
+        )
+    return int(match[1]) << {"K": 10, "": 20, "M": 20, "G": 30, "T": 40}[match[2].upper()]
 
 
 def low_memory(memory: int) -> int:
