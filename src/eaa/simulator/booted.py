@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Final
 
 from eaa.rats import ConfigurationError
 from eaa.tee.measured import event_log
+from eaa.tee.q35 import memory_size
 from eaa.tee.tdx.acpi import AcpiBlobs, load_acpi
 from eaa.tee.tdx.direct_boot import DirectBoot
 from eaa.tee.tdx.measure import measure_tdx
-from eaa.tee.tdx.td_hob import memory_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -48,7 +48,7 @@ class Memory(click.ParamType[int]):
         """Return the bytes, or fail as bad usage."""
         if isinstance(value, int):
             return value
-        from eaa.tee.tdx.td_hob import memory_size  # noqa: PLC0415 - --help does not need it
+        from eaa.tee.q35 import memory_size  # noqa: PLC0415 - --help does not need it
 
         try:
             return memory_size(str(value))

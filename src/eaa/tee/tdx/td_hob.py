@@ -7,12 +7,12 @@ where TDVF sections were added, unaccepted memory elsewhere), then the end (UEFI
 
 from __future__ import annotations
 
-import re
 import struct
 from typing import TYPE_CHECKING, Final
 
 from eaa.rats import ConfigurationError
 from eaa.tee.ovmf import PAGE
+from eaa.tee.q35 import low_memory
 from eaa.tee.tdx.tdvf import SectionType
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from eaa.tee.tdx.tdvf import Tdvf
 
-__all__ = ["MAX_MEMORY", "low_memory", "memory_size", "td_hob_list"]
+__all__ = ["MAX_MEMORY", "td_hob_list"]
 
 MAX_MEMORY: Final = 1 << 46
 """Bytes."""
@@ -35,28 +35,7 @@ _SYSTEM_MEMORY: Final = 0
 _UNACCEPTED: Final = 7
 _PRESENT_INITIALIZED_TESTED: Final = 7
 _FOUR_GIB: Final = 1 << 32
-# QEMU's q35 gives all memory below this to low addresses, and 2 GiB of more (hw/i386/pc_q35.c).
-_ALL_LOW: Final = 0xB000_0000
-_SPLIT_LOW: Final = 0x8000_0000
 _ADDED: Final = (SectionType.TD_HOB, SectionType.TEMP_MEM)
-
-
-def memory_size(text: str) -> int:
-    """Return the bytes of an amount as QEMU's ``-m`` takes it: a number of MiB, or with one of K, M, G, T.
-
-    :raises ConfigurationError: when it is none.
-    """
-    match = re.fullmatch(r"([1-9][0-9]{0,14})([KMGT]?)", text, re.ASCII | re.IGNORECASE)
-    if match is None:
-        raise ConfigurationError(
-            f"{text[:40]!r} is no amount of memory", hint="Give it as QEMU's -m has it, such as 2G or 512M."
-        )
-    return int(match[1]) << {"K": 10, "": 20, "M": 20, "G": 30, "T": 40}[match[2].upper()]
-
-
-def low_memory(memory: int) -> int:
-    """Return how many of a q35 machine's ``memory`` bytes lie below 4 GiB."""
-    return memory if memory < _ALL_LOW else _SPLIT_LOW
 
 
 def td_hob_list(tdvf: Tdvf, memory: int) -> bytes:
