@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``eaa verdict``: from what was built to signed reference values. One module for each part of the way."""
+
+from __future__ import annotations
+
+import click
+
+from eaa.cli import _verdict_files
+
+__all__ = ["verdict"]
+
+
+@click.group()
+def verdict() -> None:
+    """Make and sign reference values from what was built.
+
+    \b
+    Examples:
+      eaa verdict key new release
+    """  # noqa: D301 - click keeps the lines after \b
+
+
+for _part in (_verdict_files,):
+    for _command in _part.COMMANDS:
+        verdict.add_command(_command)
