@@ -15,19 +15,12 @@ from hypothesis import strategies as st
 
 from eaa.eventlog import parse_event_log
 from eaa.rats import ConfigurationError, InputError
+from eaa.tee.measured import replay
 from eaa.tee.pe import authenticode_digest
+from eaa.tee.tdx.direct_boot import AcpiBlobs, DirectBoot, SetupHeader, load_options
 from eaa.tee.tdx.evidence import parse_tdx_quote
 from eaa.tee.tdx.linux_boot import qemu_setup_header
-from eaa.tee.tdx.measure import (
-    AcpiBlobs,
-    DirectBoot,
-    PageOrder,
-    SetupHeader,
-    load_options,
-    measure_tdx,
-    mr_td,
-    replay,
-)
+from eaa.tee.tdx.measure import PageOrder, measure_tdx, mr_td
 from eaa.tee.tdx.td_hob import td_hob_list
 from eaa.tee.tdx.tdvf import SectionType, parse_tdvf
 

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``eaa measure tdx``."""
+
+from __future__ import annotations
+
+import click
+
+from eaa.cli._measure.options import ACPI, FIRMWARE, INITRD, KERNEL, Memory, events_option, listed, show
+from eaa.cli._options import json_option
+
+__all__ = ["tdx"]
+
+
+@click.command()
+@click.option("--firmware", type=FIRMWARE, required=True, help="TDVF image, such as OVMF.fd.")
+@click.option("--kernel", type=KERNEL, help="Kernel that QEMU boots directly (-kernel).")
+@click.option("--initrd", type=INITRD, help="Initial RAM disk (-initrd).")
+@click.option("--cmdline", help="Kernel command line (-append).")
+@click.option("--memory", type=Memory(), help="Memory of the TD (-m), for RTMR 0.")
+@click.option(
+    "--vcpus",
+    type=click.IntRange(1, 4096),
+    help="Number of vCPUs; nothing but the ACPI tables tells of it, so it changes no value here.",
+)
+@click.option("--acpi-loader", type=ACPI, help="etc/table-loader of fw_cfg, for RTMR 0.")
+@click.option("--acpi-rsdp", type=ACPI, help="etc/acpi/rsdp of fw_cfg, for RTMR 0.")
+@click.option("--acpi-tables", type=ACPI, help="etc/acpi/tables of fw_cfg, for RTMR 0.")
+@click.option(
+    "--page-order",
+    type=click.Choice(["page-by-page", "section-by-section"]),
+    default="page-by-page",
+    show_default=True,
+    help="How KVM measures: Linux 6.16 and later go page by page, vendors' kernels before went section by section.",
+)
+@click.option(
+    "--setup-header",
+    type=click.Choice(["file", "qemu"]),
+    default="file",
+    show_default=True,
+    help="The kernel's setup header is the file's (QEMU 10.2 and later) or filled in by QEMU (before).",
+)
+@events_option
+@json_option
+def tdx(
+    firmware: bytes,
+    kernel: bytes | None,
+    initrd: bytes | None,
+    cmdline: str | None,
+    memory: int | None,
+    acpi_loader: bytes | None,
+    acpi_rsdp: bytes | None,
+    acpi_tables: bytes | None,
+    page_order: str,
+    setup_header: str,
+    *,
+    vcpus: int | None,
+    events: bool,
+    as_json: bool,
+) -> None:
+    """Compute MRTD of a TD, and RTMR 0 to 2 of a direct boot under QEMU.
+
+    RTMR 0 holds the ACPI tables that QEMU generates: it is left out unless the owner gives them, taken from a run of the same QEMU
+    with the same machine.
+    """
+    from eaa.tee.tdx.direct_boot import AcpiBlobs, DirectBoot, SetupHeader  # noqa: PLC0415 - --help does not need it
+    from eaa.tee.tdx.measure import PageOrder, measure_tdx  # noqa: PLC0415
+
+    del vcpus
+    if kernel is None and (initrd is not None or cmdline is not None or setup_header != "file"):
+        raise click.UsageError("--initrd, --cmdline and --setup-header go with --kernel")
+    acpi = [each for each in (acpi_loader, acpi_rsdp, acpi_tables) if each is not None]
+    if len(acpi) not in {0, 3}:
+        raise click.UsageError("--acpi-loader, --acpi-rsdp and --acpi-tables go together")
+    boot = None
+    if kernel is not None:
+        boot = DirectBoot(kernel, initrd or b"", cmdline or "", SetupHeader(setup_header))
+    measured = measure_tdx(
+        firmware,
+        order=PageOrder(page_order),
+        boot=boot,
+        memory=memory,
+        acpi=AcpiBlobs(*acpi) if acpi else None,
+    )
+    values = {name: value.hex() for name, value in measured.registers.items()}
+    show(values, measured.unknown, listed(measured.events) if events else None, as_json=as_json)
