@@ -65,9 +65,14 @@ def _set(product: str = "acme/web", version: int = 1, **parts: Any) -> ExpectedS
 
 
 def _check(
-    sets: ExpectedSets, registers: Mapping[str, str], own: Mapping[str, Any] | None = None, **more: Any
+    sets: ExpectedSets,
+    registers: Mapping[str, str],
+    own: Mapping[str, Any] | None = None,
+    *,
+    at: datetime = AT,
+    logged: Mapping[str, list[str]] | None = None,
 ) -> ReferenceResult:
-    return sets.check("tdx", registers, own or {}, **({"at": AT, "logged": {}} | more))
+    return sets.check("tdx", registers, own or {}, at=at, logged=logged or {})
 
 
 def _failing(result: ReferenceResult) -> list[str]:
