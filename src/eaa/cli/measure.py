@@ -9,6 +9,7 @@ from eaa.cli._measure.documents import init_data
 from eaa.cli._measure.sev import snp
 from eaa.cli._measure.sgx import sgx
 from eaa.cli._measure.tdx import tdx
+from eaa.cli._measure.tpm import tpm
 
 __all__ = ["measure"]
 
@@ -25,10 +26,11 @@ def measure() -> None:
       eaa measure tdx --firmware OVMF.fd --json
       eaa measure tdx --firmware OVMF.fd --kernel vmlinuz --initrd initrd.img --cmdline 'console=ttyS0'
       eaa measure snp --firmware OVMF.fd --vcpus 4 --vcpu-type EPYC-v4
+      eaa measure tpm --kernel vmlinuz --initrd initrd.img --cmdline quiet --memory 2G
       eaa measure sgx --sigstruct enclave.sig
       eaa measure init-data init-data.toml --tee tdx
     """  # noqa: D301 - click keeps the lines after \b
 
 
-for _command in (tdx, snp, sgx, init_data):
+for _command in (tdx, snp, tpm, sgx, init_data):
     measure.add_command(_command)

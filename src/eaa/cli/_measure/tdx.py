@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from eaa.cli._measure.options import ACPI, FIRMWARE, INITRD, KERNEL, Memory, events_option, listed, show
+from eaa.cli._measure.options import (
+    ACPI,
+    FIRMWARE,
+    INITRD,
+    KERNEL,
+    AcpiFolder,
+    Memory,
+    events_option,
+    listed,
+    show,
+)
 from eaa.cli._options import json_option
 
 if TYPE_CHECKING:
@@ -29,6 +39,7 @@ __all__ = ["measured_tdx", "tdx"]
     type=click.IntRange(1, 4096),
     help="Number of vCPUs; nothing but the ACPI tables tells of it, so it changes no value here.",
 )
+@click.option("--acpi", type=AcpiFolder(), help="Folder that eaa measure acpi wrote, for RTMR 0.")
 @click.option("--acpi-loader", type=ACPI, help="etc/table-loader of fw_cfg, for RTMR 0.")
 @click.option("--acpi-rsdp", type=ACPI, help="etc/acpi/rsdp of fw_cfg, for RTMR 0.")
 @click.option("--acpi-tables", type=ACPI, help="etc/acpi/tables of fw_cfg, for RTMR 0.")
@@ -61,22 +72,25 @@ def tdx(*, events: bool, as_json: bool, **options: Any) -> None:
 
 def measured_tdx(options: Mapping[str, Any]) -> LaunchMeasurement:
     """Return what the TD that the options of ``eaa measure tdx`` describe measures to."""
-    from eaa.tee.tdx.direct_boot import AcpiBlobs, DirectBoot, SetupHeader  # noqa: PLC0415 - --help does not need it
+    from eaa.tee.tdx.acpi import AcpiBlobs  # noqa: PLC0415 - --help does not need it
+    from eaa.tee.tdx.direct_boot import DirectBoot, SetupHeader  # noqa: PLC0415
     from eaa.tee.tdx.measure import PageOrder, measure_tdx  # noqa: PLC0415
 
     kernel, initrd, cmdline = options["kernel"], options["initrd"], options["cmdline"]
     header = SetupHeader(options["setup_header"])
     if kernel is None and (initrd is not None or cmdline is not None or header is not SetupHeader.FILE):
         raise click.UsageError("--initrd, --cmdline and --setup-header go with --kernel")
-    acpi = [
+    blobs = [
         options[name] for name in ("acpi_loader", "acpi_rsdp", "acpi_tables") if options[name] is not None
     ]
-    if len(acpi) not in {0, 3}:
+    if len(blobs) not in {0, 3}:
         raise click.UsageError("--acpi-loader, --acpi-rsdp and --acpi-tables go together")
+    if blobs and options["acpi"] is not None:
+        raise click.UsageError("--acpi stands for the three files: give it or them")
     return measure_tdx(
         options["firmware"],
         order=PageOrder(options["page_order"]),
         boot=DirectBoot(kernel, initrd or b"", cmdline or "", header) if kernel is not None else None,
         memory=options["memory"],
-        acpi=AcpiBlobs(*acpi) if acpi else None,
+        acpi=AcpiBlobs(*blobs) if blobs else options["acpi"],
     )
