@@ -10,13 +10,15 @@ import subprocess
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import text
 
-from eaa.rats import EaaError, InputError, NotFound
+from eaa._keys import key_id
+from eaa.rats import ConfigurationError, EaaError, InputError, NotFound
 from eaa.storage.connections import open_connections
 from eaa.storage.schema import metadata as storage_tables
 from eaa.verdict.envelope import seal
@@ -26,6 +28,7 @@ from eaa.verdict.reference_set import ReferenceSet, RegisterValue
 from eaa.verdict.schema import metadata
 from eaa.verdict.service import ReferenceSets
 from eaa.verdict.signers import SignerPolicy, Signers
+from eaa.verdict.statement import Statement
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -374,3 +377,51 @@ def _public(key: PrivateKey) -> bytes:
     from eaa._keys import public_pem
 
     return public_pem(key.public_key())
+
+
+async def test_provenance_is_kept_and_explained(desk: Desk) -> None:
+    """What a set names of the builds is kept beside it; what it does not name is nobody's word."""
+    built = Statement(
+        desk.model.artifacts,
+        "https://slsa.dev/provenance/v1",
+        {
+            "buildDefinition": {
+                "buildType": "urn:x:build",
+                "resolvedDependencies": [{"uri": "git+https://x/y"}],
+            },
+            "runDetails": {"builder": {"id": "urn:x:builder"}},
+        },
+    )
+    envelope = seal(built, desk.keys[2:])
+    named = desk.set(provenance=(sha256(envelope).hexdigest(),)).to_statement()
+    sealed = seal(named, desk.keys[:1])
+    with pytest.raises(InputError, match="does not name"):
+        await desk.sets.propose(sealed, who="a", provenance=[seal(built, desk.keys[:1])])
+    assert await desk.sets.listed() == []
+    digest = (await desk.sets.propose(sealed, who="a"))["digest"]
+    assert (await desk.sets.get(digest))["provenance"] == [{"digest": sha256(envelope).hexdigest()}]
+    for _ in range(2):
+        await desk.sets.propose(sealed, who="a", provenance=[envelope])
+    (told,) = (await desk.sets.get(digest))["provenance"]
+    assert (told["builder"], told["build_type"]) == ("urn:x:builder", "urn:x:build")
+    assert told["sources"] == [{"uri": "git+https://x/y"}]
+    assert told["signed_by"] == [key_id(desk.keys[2].public_key())]
+
+
+async def test_while_who_may_sign_cannot_be_read_nobody_counts(desk: Desk, url: str) -> None:
+    await desk.active(1)
+    broken: list[str] = []
+
+    def signers() -> SignerPolicy:
+        if broken:
+            raise ConfigurationError("the signers' file cannot be used")
+        return desk.policy
+
+    async with await ReferenceSets.open(url, signers=signers, clock=lambda: AT) as sets:
+        assert len((await sets.active()).sets) == 1
+        broken.append("broken")
+        assert (await sets.active()).sets == ()
+        with pytest.raises(ConfigurationError):
+            await sets.propose(seal(desk.set(2).to_statement(), desk.keys[:1]), who="a")
+    with pytest.raises(ConfigurationError):
+        await ReferenceSets.open(url, signers=signers)

@@ -20,7 +20,7 @@ from sqlalchemy import (
 from eaa.storage.migrate import Steps
 from eaa.storage.schema import NAMING, Instant
 
-__all__ = ["STEPS", "changes", "metadata", "sets", "values"]
+__all__ = ["STEPS", "changes", "metadata", "provenance", "sets", "values"]
 
 STEPS: Final = Steps("eaa.verdict:migrations", "0001", "verdict_version")
 metadata: Final = MetaData(naming_convention={**NAMING, "uq": "uq_%(table_name)s_%(column_0_name)s"})
@@ -49,6 +49,14 @@ values = Table(
     Column("digest", ForeignKey("verdict_sets.digest"), primary_key=True),
 )
 """Which sets have a value, so that where it came from is found at once."""
+
+provenance = Table(
+    "verdict_provenance",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("envelope", LargeBinary, nullable=False),
+)
+"""Signed statements about where artifacts come from, by the SHA-256 that sets name them by."""
 
 changes = Table(
     "verdict_changes",

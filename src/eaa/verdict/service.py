@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from eaa.rats import EaaError, InputError, NotFound
+from eaa.rats import ConfigurationError, EaaError, InputError, NotFound
 from eaa.storage.connections import open_connections
 from eaa.storage.migrate import migrate
 from eaa.storage.owner import state_version
@@ -69,8 +69,9 @@ class ReferenceSets:
     ) -> Self:
         """Open the database and make its tables if need be. ``signers`` is asked whenever signatures are verified.
 
-        :raises ConfigurationError: when the database cannot be used or is of a newer program.
+        :raises ConfigurationError: when the database cannot be used or is of a newer program, or who may sign cannot be read.
         """
+        signers()
         connections = await open_connections(url)
         try:
             await migrate(connections, url)
@@ -83,6 +84,12 @@ class ReferenceSets:
     async def close(self) -> None:
         """Close every connection."""
         await self._connections.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
     async def state_version(self) -> int:
         """Return a number that grows with every change."""
@@ -125,7 +132,9 @@ class ReferenceSets:
         """
         found = await self._found(digest)
         changes = await self._connections.read(store.history, found.digest)
-        return self._summary(found) | set_details(found, _reference(found.envelope), changes)
+        reference = _reference(found.envelope)
+        proofs = await self._connections.read(store.kept_provenance, reference.provenance)
+        return self._summary(found) | set_details(found, reference, changes, proofs)
 
     async def explain(self, value: str) -> list[dict[str, Any]]:
         """Return every set that has a register value, or the one set that is named ``product@version`` or by its digest.
@@ -147,10 +156,17 @@ class ReferenceSets:
     # Changing
 
     async def propose(
-        self, envelope: bytes, *, who: str, why: str = "", unsigned: bool = False
+        self,
+        envelope: bytes,
+        *,
+        who: str,
+        why: str = "",
+        provenance: Sequence[bytes] = (),
+        unsigned: bool = False,
     ) -> dict[str, Any]:
         """Add a set as proposed, and return it. Proposed again with more signatures, it takes the envelope that has more.
 
+        :param provenance: envelopes that the set names, kept to be explained.
         :param unsigned: take it without a signature of the product's signers, which it then needs before it becomes active.
         :raises InputError: when the envelope does not hold a set.
         :raises SignatureRefused: when none of the product's signers signed it.
@@ -175,7 +191,10 @@ class ReferenceSets:
         )
         values = [(each.register, value) for each in reference.registers for value in each.values]
         cause = store.Cause(who, _reason(why), self._clock())
+        proofs = _named_provenance(reference, provenance)
         stored = await self._connections.write(store.propose, new, values, cause, replace=replace)
+        if proofs:
+            await self._connections.write(store.keep_provenance, proofs)
         _log.info("set proposed: %s %s", stored.name, stored.digest)
         return self._summary(stored)
 
@@ -227,12 +246,20 @@ class ReferenceSets:
 
     async def _expected(self, active: Sequence[StoredSet]) -> ExpectedSets:
         """Return the sets whose signatures hold, indexed. One that is not signed as it must be is left out, and that is said."""
-        policy = self._signers()
+        policy = self._policy()
         async with self._proving:
             if policy != self._proven_for:
                 self._proven.clear()
                 self._proven_for = policy
             return await asyncio.to_thread(self._prove_all, active, policy)
+
+    def _policy(self) -> SignerPolicy:
+        """Return who may sign; while that cannot be read, nobody may."""
+        try:
+            return self._signers()
+        except ConfigurationError as error:
+            _log.error("no signed set admits anybody: %s", error)
+            return SignerPolicy(())
 
     def _prove_all(self, active: Sequence[StoredSet], policy: SignerPolicy) -> ExpectedSets:
         found = [self._prove(each, policy) for each in active]
@@ -290,6 +317,19 @@ def _expected_set(reference: ReferenceSet) -> ExpectedSet:
 
 def _reference(envelope: bytes) -> ReferenceSet:
     return ReferenceSet.from_statement(parse_envelope(envelope).statement())
+
+
+def _named_provenance(reference: ReferenceSet, envelopes: Sequence[bytes]) -> dict[str, bytes]:
+    """Return provenance by its digest; what the set does not name would be anybody's word."""
+    found = {sha256(each).hexdigest(): each for each in envelopes}
+    for digest, data in found.items():
+        parse_envelope(data).statement()
+        if digest not in reference.provenance:
+            raise InputError(
+                f"the set does not name the provenance {digest}",
+                hint="Name it when the set is made: eaa verdict measure --provenance FILE",
+            )
+    return found
 
 
 def _action(text: str) -> Action:

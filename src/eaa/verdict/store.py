@@ -15,10 +15,10 @@ from sqlalchemy import func, insert, select, update
 from eaa.rats import NotFound, UnavailableError
 from eaa.storage.owner import grow_state, lock_state
 from eaa.verdict.lifecycle import Action, SetRefused, State, next_state
-from eaa.verdict.schema import changes, sets, values
+from eaa.verdict.schema import changes, provenance, sets, values
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     from sqlalchemy import Connection, Row
@@ -33,6 +33,8 @@ __all__ = [
     "having",
     "highest_active",
     "history",
+    "keep_provenance",
+    "kept_provenance",
     "listed",
     "one",
     "propose",
@@ -245,6 +247,21 @@ def having(connection: Connection, value: str) -> list[tuple[str, str]]:
     """Return the register and the set's digest wherever a value occurs."""
     statement = select(values.c.register, values.c.digest).where(values.c.value == value)
     return [(row.register, row.digest) for row in connection.execute(statement).all()]
+
+
+def keep_provenance(connection: Connection, envelopes: Mapping[str, bytes]) -> None:
+    """Keep envelopes by their digest; what is kept already stays."""
+    lock_state(connection)
+    known = kept_provenance(connection, envelopes)
+    new = [{"digest": each, "envelope": data} for each, data in envelopes.items() if each not in known]
+    if new:
+        connection.execute(insert(provenance), new)
+
+
+def kept_provenance(connection: Connection, digests: Iterable[str]) -> dict[str, bytes]:
+    """Return those envelopes that are kept, by digest."""
+    statement = select(provenance).where(provenance.c.digest.in_(list(digests)))
+    return {row.digest: bytes(row.envelope) for row in connection.execute(statement).all()}
 
 
 def history(connection: Connection, digest: str) -> list[Change]:

@@ -7,8 +7,10 @@ from base64 import b64encode
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
+from eaa.verdict.envelope import parse_envelope
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     from eaa.verdict.reference_set import ReferenceSet
@@ -35,8 +37,10 @@ def set_summary(
     }
 
 
-def set_details(found: StoredSet, reference: ReferenceSet, changes: Iterable[Change]) -> dict[str, Any]:
-    """Return what a set says, where it came from and what happened to it."""
+def set_details(
+    found: StoredSet, reference: ReferenceSet, changes: Iterable[Change], proofs: Mapping[str, bytes]
+) -> dict[str, Any]:
+    """Return what a set says, where it came from and what happened to it; ``proofs`` are its provenance as far as it is kept."""
     return {
         "issued_at": _time(reference.issued_at),
         "supersedes": reference.supersedes,
@@ -50,7 +54,10 @@ def set_details(found: StoredSet, reference: ReferenceSet, changes: Iterable[Cha
             for each in reference.registers
         ],
         "artifacts": [each.to_json() for each in reference.artifacts],
-        "provenance": list(reference.provenance),
+        "provenance": [
+            {"digest": digest} | (_provenance(proofs[digest]) if digest in proofs else {})
+            for digest in reference.provenance
+        ],
         "envelope": b64encode(found.envelope).decode(),
         "history": [
             {
@@ -63,6 +70,27 @@ def set_details(found: StoredSet, reference: ReferenceSet, changes: Iterable[Cha
             for each in changes
         ],
     }
+
+
+def _provenance(envelope: bytes) -> dict[str, Any]:
+    """Return what a SLSA provenance says of a build, as far as it does, and the ids of the keys beside its signatures."""
+    sealed = parse_envelope(envelope)
+    statement = sealed.statement()
+    definition = _object(statement.predicate.get("buildDefinition"))
+    details = _object(statement.predicate.get("runDetails"))
+    sources = definition.get("resolvedDependencies")
+    return {
+        "subject": [each.to_json() for each in statement.subject],
+        "predicate_type": statement.predicate_type,
+        "builder": _object(details.get("builder")).get("id"),
+        "build_type": definition.get("buildType"),
+        "sources": sources if isinstance(sources, list) else [],
+        "signed_by": [name for name, _ in sealed.signatures],
+    }
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _time(moment: datetime | None) -> str | None:

@@ -8,12 +8,13 @@ admits or refuses that were refused or admitted before.
 from __future__ import annotations
 
 import json
+from base64 import b64decode
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from eaa.rats import NotFound
+from eaa.rats import InputError, NotFound
 from eaa.tee.registry import kinds
 from eaa.verdictd._http import json_body
 from eaa.verdictd._logging import log
@@ -42,9 +43,10 @@ class _Body(BaseModel):
 
 
 class Proposal(_Body):
-    """A signed set: its DSSE envelope as a JSON object."""
+    """A signed set: its DSSE envelope as a JSON object, and the base64 of the provenance that it names."""
 
     envelope: dict[str, Any]
+    provenance: list[str] = Field(default=[], max_length=64)
     why: str = Field(default="", max_length=1000)
 
 
@@ -65,7 +67,12 @@ def reference_sets_router(services: Services, sets: ReferenceSetSource) -> APIRo
         request: Request, body: Annotated[Proposal, Depends(json_body(Proposal, MAX_ENVELOPE))]
     ) -> dict[str, Any]:
         envelope = json.dumps(body.envelope).encode()
-        proposed = await sets.propose(envelope, who=request.state.administrator, why=body.why)
+        proposed = await sets.propose(
+            envelope,
+            who=request.state.administrator,
+            why=body.why,
+            provenance=[_decoded(each) for each in body.provenance],
+        )
         log.info("reference values proposed", set=_named(proposed), digest=proposed["digest"])
         return proposed
 
@@ -133,6 +140,13 @@ def _workloads(records: Iterable[VerdictRecord]) -> list[VerdictRecord]:
             registers = (measured.get(name) for name in kinds()[record.tee].registers)
             latest.setdefault((record.tee, *registers), record)
     return list(latest.values())
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return b64decode(text, validate=True)
+    except ValueError:
+        raise InputError("a provenance is not base64") from None
 
 
 def _change(compared: Comparison) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from eaa.rats import Endorsements, Evidence
     from eaa.storage import Database
@@ -78,8 +78,10 @@ class ReferenceSetSource(Protocol):
         """
         ...
 
-    async def propose(self, envelope: bytes, *, who: str, why: str = "") -> dict[str, Any]:
-        """Add a signed set, which admits nobody yet.
+    async def propose(
+        self, envelope: bytes, *, who: str, why: str = "", provenance: Sequence[bytes] = ()
+    ) -> dict[str, Any]:
+        """Add a signed set, which admits nobody yet, and keep the provenance that it names.
 
         :raises EaaError: when it is no set, or none of the product's signers signed it.
         """

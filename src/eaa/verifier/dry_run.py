@@ -8,18 +8,17 @@ and the candidate, are asked about it with the reference values of now, so that 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from eaa.rats import PolicyError, Result, Stage
 from eaa.verifier.appraise import bounded
 from eaa.verifier.ear import EAT_PROFILE, submod_claims
-from eaa.verifier.expected_sets import REFERENCE_SET
-from eaa.verifier.reference import check_registers
+from eaa.verifier.expected_sets import NO_SETS, REFERENCE_SET
 from eaa.verifier.trust import Tier, status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from datetime import datetime
 
     from eaa.rats import Check
     from eaa.verifier.expected_sets import ExpectedSets
@@ -87,10 +86,13 @@ async def compare_attestation(
     current: str | None,
     candidate: str,
     reference_values: Mapping[str, Any],
+    sets: ExpectedSets = NO_SETS,
+    at: datetime | None = None,
 ) -> Comparison:
     """Ask two attestation policies about a recorded verdict, given as the document that Verdictd keeps.
 
-    ``current`` is None when no policy is in force. A policy that fails affirms nothing, as in an attestation.
+    ``current`` is None when no policy is in force; ``sets`` are the active ones that have not expired ``at`` this time, by default the
+    verdict's own. A policy that fails affirms nothing, as in an attestation.
 
     :raises UnavailableError: when the engine cannot be asked.
     """
@@ -98,8 +100,14 @@ async def compare_attestation(
     if reason := _why_not(verdict):
         return Comparison(name, reasons=(reason,))
     appraisal = verdict["appraisal"]
-    registers = check_registers(appraisal["tee"], appraisal["claims"]["measurements"], reference_values)
-    failing = {check.rule.stage for check in registers if check.blocks}
+    expected = sets.check(
+        appraisal["tee"],
+        appraisal["claims"]["measurements"],
+        reference_values,
+        at=at or datetime.fromisoformat(appraisal["at"]),
+        logged={},
+    )
+    failing = {check.rule.stage for check in expected.checks if check.blocks}
     reasons: list[str] = []
 
     async def ask(text: str | None, which: str) -> Mapping[str, int]:
@@ -108,7 +116,7 @@ async def compare_attestation(
             return {}
         try:
             said = await engine.trust_claims(
-                text, input=verdict["annotated_evidence"], reference_values=reference_values
+                text, input=verdict["annotated_evidence"], reference_values=expected.values
             )
         except PolicyError as error:
             reasons.append(f"{which}: the policy failed: {error}")

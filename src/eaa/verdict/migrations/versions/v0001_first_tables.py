@@ -32,6 +32,11 @@ def upgrade() -> None:
         sa.Column("digest", sa.Text, sa.ForeignKey("verdict_sets.digest"), primary_key=True),
     )
     op.create_table(
+        "verdict_provenance",
+        sa.Column("digest", sa.Text, primary_key=True),
+        sa.Column("envelope", sa.LargeBinary, nullable=False),
+    )
+    op.create_table(
         "verdict_changes",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
         sa.Column("digest", sa.Text, sa.ForeignKey("verdict_sets.digest"), nullable=False, index=True),
