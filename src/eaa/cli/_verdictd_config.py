@@ -46,6 +46,15 @@ class EndorserConfig(BaseModel):
     """Most requests to one host."""
 
 
+class VerdictConfig(BaseModel):
+    """The table ``[verdict]``: whose signed reference values count."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    signers: str | None = None
+    """TOML file that says who may sign which product; by default ``signers.toml`` in the data folder, if it is there."""
+
+
 class VerdictdConfig(BaseModel):
     """The keys of the configuration. Unknown ones are refused."""
 
@@ -69,6 +78,7 @@ class VerdictdConfig(BaseModel):
     """For how long an attestation counts."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     endorser: EndorserConfig = EndorserConfig()
+    verdict: VerdictConfig = VerdictConfig()
     accept: Acceptance = Acceptance()
     """What is accepted of each family of TEEs beyond genuineness."""
 

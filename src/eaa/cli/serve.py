@@ -164,10 +164,12 @@ class _Endorsements:
 
 async def _serve_verdictd(settings: Settings, configuration: VerdictdConfig) -> None:
     from eaa.cli._endorser_sources import SourceOptions  # noqa: PLC0415 - --help does not need it
+    from eaa.cli._signers import signers_of  # noqa: PLC0415
     from eaa.endorser.refresh import Refresher  # noqa: PLC0415
     from eaa.endorser.store import Store  # noqa: PLC0415
     from eaa.tee.dcap.roots import INTEL_ROOT  # noqa: PLC0415
     from eaa.tee.registry import vendor_roots  # noqa: PLC0415
+    from eaa.verdict.service import ReferenceSets  # noqa: PLC0415
     from eaa.verdictd.bootstrap import DataDirectory  # noqa: PLC0415
     from eaa.verdictd.server import serve as serve_until  # noqa: PLC0415
 
@@ -180,9 +182,11 @@ async def _serve_verdictd(settings: Settings, configuration: VerdictdConfig) -> 
         vendor = SimulatedVendor(directory.simulator)
         anchors = (*anchors, *vendor.trust_anchors)
     configured = SourceOptions(INTEL_ROOT, **configuration.endorser.model_dump())
+    signers = signers_of(configuration.verdict.signers, directory.signers)
     async with (
         await Store.open(directory.endorsements, anchors) as store,
         configured.open(store) as sources,
+        await ReferenceSets.open(directory.database_url, signers=signers) as sets,
     ):
         background: list[Callable[[], Awaitable[None]]] = [store.follow]
         if sources:
@@ -200,6 +204,7 @@ async def _serve_verdictd(settings: Settings, configuration: VerdictdConfig) -> 
             announce=_announce,
             stop=stop,
             background=tuple(background),
+            sets=sets,
         )
 
 

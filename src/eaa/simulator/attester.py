@@ -123,7 +123,9 @@ class SimulatedAttester:
                 version=self._version,
             )
             quote = b64encode(minted).decode()
-            return {"cc_eventlog": self._event_log, "quote": quote} if self._tee == "tdx" else {"quote": quote}
+            return (
+                {"cc_eventlog": self._event_log, "quote": quote} if self._tee == "tdx" else {"quote": quote}
+            )
 
         return collect
 

@@ -19,6 +19,7 @@ from eaa.verdictd.admin_api import admin_router
 from eaa.verdictd.kbs_api import kbs_router
 from eaa.verdictd.metrics import CONTENT_TYPE_LATEST
 from eaa.verdictd.owner_api import owner_router
+from eaa.verdictd.reference_sets_api import reference_sets_router
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -65,6 +66,8 @@ def create_app(services: Services, *, guests: bool = True, administration: bool 
     if administration:
         app.include_router(admin_router(services), dependencies=administrator)
         app.include_router(owner_router(services), dependencies=administrator)
+        if services.sets is not None:
+            app.include_router(reference_sets_router(services, services.sets), dependencies=administrator)
     app.include_router(_public(services))
     app.state.tells_methods = guests and administration
     app.add_exception_handler(EaaError, _refused)
@@ -77,7 +80,8 @@ def create_app(services: Services, *, guests: bool = True, administration: bool 
 
 def _administrator_of(services: Services) -> Callable[[Request], Awaitable[None]]:
     async def administrator(request: Request) -> None:
-        services.administrators.authorize(request.headers.get("authorization"), at=services.clock())
+        token = request.headers.get("authorization")
+        request.state.administrator = services.administrators.authorize(token, at=services.clock())
 
     administrator.__annotations__ = {"request": Request, "return": None}
     return administrator

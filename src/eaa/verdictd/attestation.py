@@ -198,6 +198,7 @@ class Attestations:
             reference_values=owner.reference_values(at),
             runtime_data=runtime_data,
             init_data_claims=init_data.claims if init_data is not None else None,
+            sets=owner.sets,
         )
 
     def _session(

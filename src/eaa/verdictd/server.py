@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from eaa.rats import TrustAnchor
-    from eaa.verdictd.services import EndorsementSource, Services
+    from eaa.verdictd.services import EndorsementSource, ReferenceSetSource, Services
     from eaa.verdictd.settings import Settings
 
 __all__ = ["Ready", "serve"]
@@ -67,9 +67,11 @@ async def serve(
     announce: Callable[[Ready], None],
     stop: asyncio.Event,
     background: Sequence[Callable[[], Awaitable[None]]] = (),
+    sets: ReferenceSetSource | None = None,
 ) -> None:
     """Serve until ``stop`` is set; ``announce`` is called once, when every address answers.
 
+    ``sets`` are the signed reference values in the data directory's database.
     ``background`` are coroutine functions that run as long as the server does; one that fails is logged and not started again.
 
     :raises ConfigurationError: when the settings or the data directory cannot be used; nothing serves then.
@@ -85,7 +87,7 @@ async def serve(
             files = ensure_tls(directory.tls, names, at=now())
             context = server_context(files)
             services = await stack.enter_async_context(
-                open_services(settings, directory, anchors=anchors, endorsements=endorsements)
+                open_services(settings, directory, anchors=anchors, endorsements=endorsements, sets=sets)
             )
             provider, sockets = await serve_key_provider(
                 services.database,
