@@ -17,6 +17,11 @@ def verdict() -> None:
     \b
     Examples:
       eaa verdict key new release
+      eaa verdict measure --product acme/web --version 1 --tee tdx --firmware OVMF.fd --kernel vmlinuz \\
+        --initrd initrd.img --cmdline 'console=ttyS0' --key release --out web-1.json
+      eaa verdict show web-1.json
+      eaa verdict sign web-1.json --key security
+      eaa verdict verify web-1.json --signers signers.toml
     """  # noqa: D301 - click keeps the lines after \b
 
 

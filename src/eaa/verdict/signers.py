@@ -30,7 +30,7 @@ from eaa.verdict.errors import SignatureRefused
 from eaa.verdict.reference_set import REFERENCE_VALUES, ReferenceSet, is_product
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
     from eaa._keys import PublicKey
@@ -62,6 +62,11 @@ class Signers:
     pattern: str
     keys: Mapping[str, PublicKey]
     threshold: int
+
+    def names(self, ids: Iterable[str]) -> list[str]:
+        """Return the names of the keys with these ids, in the configuration's order."""
+        wanted = set(ids)
+        return [name for name, key in self.keys.items() if key_id(key) in wanted]
 
     def check(self, sealed: Sealed) -> frozenset[str]:
         """Return the ids of the keys that signed, each once.

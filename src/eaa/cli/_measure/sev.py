@@ -13,9 +13,10 @@ from eaa.cli._options import json_option
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from eaa.tee.measured import LaunchMeasurement
     from eaa.tee.snp.measure import SevGuest
 
-__all__ = ["snp"]
+__all__ = ["measured_sev", "snp"]
 
 
 @click.command()
@@ -52,11 +53,16 @@ def snp(*, events: bool, as_json: bool, **options: Any) -> None:
 
     The kernel is measured only by firmware with a place for kernel hashes (edk2's AmdSev build); with any other a kernel is refused.
     """
-    from eaa.tee.snp.measure import measure_sev  # noqa: PLC0415 - --help does not need it
-
-    measured = measure_sev(_sev_guest(options))
+    measured = measured_sev(options)
     values = {name: value.hex() for name, value in measured.registers.items()}
     show(values, (), listed(measured.events) if events else None, as_json=as_json)
+
+
+def measured_sev(options: Mapping[str, Any]) -> LaunchMeasurement:
+    """Return what the guest that the options of ``eaa measure snp`` describe measures to."""
+    from eaa.tee.snp.measure import measure_sev  # noqa: PLC0415 - --help does not need it
+
+    return measure_sev(_sev_guest(options))
 
 
 def _sev_guest(options: Mapping[str, Any]) -> SevGuest:

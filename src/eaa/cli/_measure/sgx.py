@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -11,7 +11,10 @@ from eaa.cli._measure.options import show
 from eaa.cli._options import InputFile, json_option
 from eaa.rats import ConfigurationError
 
-__all__ = ["sgx"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["measured_sgx", "sgx"]
 
 _SGXS: Final = InputFile(1 << 30)
 
@@ -27,9 +30,16 @@ def sgx(sigstruct: bytes | None, sgxs: bytes | None, *, as_json: bool) -> None:
 
     A SIGSTRUCT is verified as the processor does, and says both. An SGXS stream says MRENCLAVE; given both, they must agree.
     """
-    from eaa.tee.sgx.measure import measure_sgxs  # noqa: PLC0415
+    values, notes = measured_sgx({"sigstruct": sigstruct, "sgxs": sgxs})
+    show(values, notes, None, as_json=as_json)
+
+
+def measured_sgx(options: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
+    """Return the registers of the enclave that the options of ``eaa measure sgx`` describe, and what else is to be said."""
+    from eaa.tee.sgx.measure import measure_sgxs  # noqa: PLC0415 - --help does not need it
     from eaa.tee.sgx.sigstruct import parse_sigstruct  # noqa: PLC0415
 
+    sigstruct, sgxs = options["sigstruct"], options["sgxs"]
     if sigstruct is None and sgxs is None:
         raise click.UsageError("give --sigstruct, --sgxs or both")
     values: dict[str, str] = {}
@@ -47,4 +57,4 @@ def sgx(sigstruct: bytes | None, sgxs: bytes | None, *, as_json: bool) -> None:
             )
         values |= {"mr_enclave": signed.mr_enclave.hex(), "mr_signer": signed.mr_signer.hex()}
         notes.append(f"the signer gave it isv_prod_id {signed.isv_prod_id} and isv_svn {signed.isv_svn}")
-    show(values, notes, None, as_json=as_json)
+    return values, notes

@@ -3,12 +3,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from eaa.cli._measure.options import ACPI, FIRMWARE, INITRD, KERNEL, Memory, events_option, listed, show
 from eaa.cli._options import json_option
 
-__all__ = ["tdx"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from eaa.tee.measured import LaunchMeasurement
+
+__all__ = ["measured_tdx", "tdx"]
 
 
 @click.command()
@@ -41,45 +48,35 @@ __all__ = ["tdx"]
 )
 @events_option
 @json_option
-def tdx(
-    firmware: bytes,
-    kernel: bytes | None,
-    initrd: bytes | None,
-    cmdline: str | None,
-    memory: int | None,
-    acpi_loader: bytes | None,
-    acpi_rsdp: bytes | None,
-    acpi_tables: bytes | None,
-    page_order: str,
-    setup_header: str,
-    *,
-    vcpus: int | None,
-    events: bool,
-    as_json: bool,
-) -> None:
+def tdx(*, events: bool, as_json: bool, **options: Any) -> None:
     """Compute MRTD of a TD, and RTMR 0 to 2 of a direct boot under QEMU.
 
     RTMR 0 holds the ACPI tables that QEMU generates: it is left out unless the owner gives them, taken from a run of the same QEMU
     with the same machine.
     """
+    measured = measured_tdx(options)
+    values = {name: value.hex() for name, value in measured.registers.items()}
+    show(values, measured.unknown, listed(measured.events) if events else None, as_json=as_json)
+
+
+def measured_tdx(options: Mapping[str, Any]) -> LaunchMeasurement:
+    """Return what the TD that the options of ``eaa measure tdx`` describe measures to."""
     from eaa.tee.tdx.direct_boot import AcpiBlobs, DirectBoot, SetupHeader  # noqa: PLC0415 - --help does not need it
     from eaa.tee.tdx.measure import PageOrder, measure_tdx  # noqa: PLC0415
 
-    del vcpus
-    if kernel is None and (initrd is not None or cmdline is not None or setup_header != "file"):
+    kernel, initrd, cmdline = options["kernel"], options["initrd"], options["cmdline"]
+    header = SetupHeader(options["setup_header"])
+    if kernel is None and (initrd is not None or cmdline is not None or header is not SetupHeader.FILE):
         raise click.UsageError("--initrd, --cmdline and --setup-header go with --kernel")
-    acpi = [each for each in (acpi_loader, acpi_rsdp, acpi_tables) if each is not None]
+    acpi = [
+        options[name] for name in ("acpi_loader", "acpi_rsdp", "acpi_tables") if options[name] is not None
+    ]
     if len(acpi) not in {0, 3}:
         raise click.UsageError("--acpi-loader, --acpi-rsdp and --acpi-tables go together")
-    boot = None
-    if kernel is not None:
-        boot = DirectBoot(kernel, initrd or b"", cmdline or "", SetupHeader(setup_header))
-    measured = measure_tdx(
-        firmware,
-        order=PageOrder(page_order),
-        boot=boot,
-        memory=memory,
+    return measure_tdx(
+        options["firmware"],
+        order=PageOrder(options["page_order"]),
+        boot=DirectBoot(kernel, initrd or b"", cmdline or "", header) if kernel is not None else None,
+        memory=options["memory"],
         acpi=AcpiBlobs(*acpi) if acpi else None,
     )
-    values = {name: value.hex() for name, value in measured.registers.items()}
-    show(values, measured.unknown, listed(measured.events) if events else None, as_json=as_json)
