@@ -251,7 +251,8 @@ def _end(process: subprocess.Popen[bytes], first: int | None) -> None:
         process.wait()
         return
     try:
-        if process.poll() is None:  # so the descriptor is of its child, and of nobody who has got its number since
+        # Still running, so the descriptor is of its child, and of nobody who has got its number since.
+        if process.poll() is None:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(first, signal.SIGKILL)
         if not select.select([first], [], [], _GRACE)[0]:
