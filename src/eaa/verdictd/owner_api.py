@@ -232,7 +232,7 @@ def _sessions(router: APIRouter, services: Services) -> None:
         ended = await database.end_sessions(services.clock(), digest=digest, verdict_id=body.verdict)
         if not ended and body.all is None:
             raise NotFound("no such session is open", hint="`eaa session list` shows those that are.")
-        log.info("sessions revoked", count=ended, ended_session=body.session, verdict=body.verdict)
+        log.info("sessions revoked", count=ended, digest=body.session, verdict=body.verdict)
         return {"revoked": ended}
 
 
