@@ -25,6 +25,7 @@ from eaa.endorser.history import API_V3
 from eaa.endorser.kds import tcb_of
 from eaa.endorser.metrics import Metrics
 from eaa.endorser.pck_serve import Tokens, pck_routes
+from eaa.endorser.status_page import PAGE_HEADERS, render_status
 from eaa.tee.dcap.collateral import parse_tcb_info, read_tcb_info
 from eaa.tee.snp.product import Product
 
@@ -79,9 +80,15 @@ def create_app(
     """
     wanted, metrics = tuple(wanted), metrics or Metrics()
 
-    async def status(_: Request) -> Response:
+    async def status(request: Request) -> Response:
         diagnosis = await diagnose(store, wanted)
-        return JSONResponse(diagnosis.to_json(), status_code=200 if diagnosis.healthy else 503)
+        code = 200 if diagnosis.healthy else 503
+        if request.url.path.endswith(".html") or "text/html" in request.headers.get("accept", ""):
+            page = render_status(diagnosis)
+            return Response(
+                page, status_code=code, headers=PAGE_HEADERS, media_type="text/html; charset=utf-8"
+            )
+        return JSONResponse(diagnosis.to_json(), status_code=code, headers={"Vary": "Accept"})
 
     async def numbers(_: Request) -> Response:
         return Response(metrics.render(await diagnose(store, wanted)), media_type="text/plain; version=0.0.4")
@@ -92,6 +99,7 @@ def create_app(
             *pck_routes(store, anchor_id(anchor), tokens or Tokens()),
             *_kds_routes(store),
             Route("/status", status),
+            Route("/status.html", status),
             Route("/metrics", numbers),
         ]
     )
