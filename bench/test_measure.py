@@ -7,7 +7,8 @@ import struct
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from eaa.tee.tdx.measure import DirectBoot, measure_tdx
+from eaa.tee.tdx.direct_boot import DirectBoot
+from eaa.tee.tdx.measure import measure_tdx
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture

@@ -104,6 +104,7 @@ FOLDER = Path(__file__).parents[1] / ".cache" / "fuzz"
 MAX_LENGTH = 1 << 15
 KEY = TeeKeyPair.generate()
 TPM = SoftwareTpm(b"fuzz")
+_LOGGED = (NewEvent(4, EventType.EV_SEPARATOR, bytes(4)), NewEvent(7, EventType.EV_EFI_ACTION, b"boot"))
 TPM_KEY = parse_key(TPM.ak_area.key)
 
 
@@ -221,7 +222,9 @@ def seeds() -> dict[str, list[bytes]]:
 
 def _snp_and_azure_seeds(maker: ChipMaker, now: datetime) -> dict[str, list[bytes]]:
     amd = AmdChipMaker.create(now)
-    vm = AzureVm(SoftwareTpm(b"fuzz vTPM", ak=rsa.generate_private_key(65537, 2048)))
+    tpm = SoftwareTpm(b"fuzz vTPM", ak=rsa.generate_private_key(65537, 2048))
+    tpm.boot(_LOGGED)
+    vm = AzureVm(tpm)
     runtime = vm.runtime_data(bytes(32))
     case = mint_snp(amd, vm.report_data(runtime), at=now)
     quote = mint(maker, "tdx", vm.report_data(runtime), at=now).quote
@@ -257,8 +260,9 @@ def _tpm_seeds() -> dict[str, list[bytes]]:
     }
     bank = b"\x08\x0b" + _field(2, b"\x08\x00" + _field(2, bytes(32)))
     quote = _field(1, message) + _field(2, signature) + _field(3, bank)
+    logged = {**coco, "cc_eventlog": b64encode(write_event_log(_LOGGED, ("sha256",))).decode()}
     return {
-        "tpm-evidence": [TPM.evidence(bytes(32)), json.dumps(coco).encode()],
+        "tpm-evidence": [TPM.evidence(bytes(32)), *(json.dumps(each).encode() for each in (coco, logged))],
         "tpm-go-tpm-tools": [_field(1, area) + _field(2, quote)],
         "tpm-go-attestation": [json.dumps(dump).encode()],
         "tpm-enacttrust": [bytes(16) + sized(message) + signature],

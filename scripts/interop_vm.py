@@ -2,10 +2,12 @@
 """Boot a real guest with a vTPM, then appraise what it sends: QEMU (TCG), OVMF, swtpm, Debian's cloud kernel, tpm2-tools.
 
 1. swtpm_setup makes a TPM with a certified endorsement key; its CA is the only root that is trusted here.
-2. The guest boots. Its initial disk is busybox and tpm2-tools; it creates an attestation key, quotes PCRs 0 to 15 over a fresh
+2. From kernel, initial disk and command line alone, what the TPM will have measured is computed.
+3. The guest boots. Its initial disk is busybox and tpm2-tools; it creates an attestation key, quotes PCRs 0 to 15 over a fresh
    nonce, and prints quote, key and the firmware's event log on its serial console.
-3. The machine off, the same TPM proves by credential activation that the key is its own.
-4. Our verifier accepts the quote; the event log, replayed, gives the quoted PCRs; another nonce, no enrolment and another root
+4. The machine off, the same TPM proves by credential activation that the key is its own.
+5. The quoted PCRs, and the event log event by event, are what was computed. PCR 0 is not, and it is said why.
+6. Our verifier accepts the quote; the event log, replayed, gives the quoted PCRs; another nonce, no enrolment and another root
    are refused on their checks.
 
 Downloads a kernel with apt-get into .cache/interop-vm. Takes half a minute, and stops after three.
@@ -31,14 +33,19 @@ from cryptography.x509 import load_pem_x509_certificate
 
 from eaa.eventlog import check_event_log, explain, parse_event_log
 from eaa.rats import Endorsements, TrustAnchor
+from eaa.tee.direct_boot import DirectBoot, SetupHeader
+from eaa.tee.q35 import memory_size
 from eaa.tee.tpm.enrolment import begin_enrolment
-from eaa.tee.tpm.evidence import bundle_tpm2_tools, parse_tpm_evidence
+from eaa.tee.tpm.evidence import TpmEvidence, bundle_tpm2_tools, parse_tpm_evidence
+from eaa.tee.tpm.measure import measure_tpm
 from eaa.tee.tpm.policy import TpmPolicy
 from eaa.tee.tpm.public import parse_public
 from eaa.tee.tpm.verify import TpmVerifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from eaa.tee.measured import LaunchMeasurement
 
 PACKAGES = "qemu-system-x86 ovmf swtpm swtpm-tools tpm2-tools libtss2-tcti-swtpm0 libtss2-tcti-device0 cpio"
 PROGRAMS = (
@@ -54,6 +61,7 @@ PROGRAMS = (
 OVMF = Path("/usr/share/OVMF")
 CACHE = Path(__file__).parents[1] / ".cache" / "interop-vm"
 BUSYBOX = CACHE.parent / "tools" / "busybox"
+MEMORY = "512M"
 EK, AK = "0x81010001", "0x81010002"
 FILES = ("q.msg", "q.sig", "q.pcrs", "ak.pub", "log")
 INIT = f"""#!/bin/busybox sh
@@ -86,10 +94,17 @@ def main() -> int:
         kernel = fetch_kernel()
         make_tpm(folder)
         make_initrd(folder, drivers[0])
-        nonce, begun = token_bytes(32), time.monotonic()
-        said = boot(folder, kernel, nonce)
+        nonce = token_bytes(32)
+        cmdline = f"console=ttyS0 quiet nonce={nonce.hex()}"
+        predicted = measure_tpm(
+            DirectBoot(kernel.read_bytes(), (folder / "initrd.img").read_bytes(), cmdline, SetupHeader.QEMU),
+            memory=memory_size(MEMORY),
+        )
+        begun = time.monotonic()
+        said = boot(folder, kernel, cmdline)
         print(f"the guest booted in {time.monotonic() - begun:.1f} s and sent {', '.join(said)}")
         held = appraise(folder, said, nonce)
+        held &= compare(predicted, said)
     finally:
         shutil.rmtree(folder)
     print("everything holds" if held else "something does NOT hold")
@@ -162,17 +177,17 @@ def make_initrd(folder: Path, driver: Path) -> None:
     run("sh", "-c", "find . | cpio --quiet -o -H newc > ../initrd.img", folder=tree)
 
 
-def boot(folder: Path, kernel: Path, nonce: bytes) -> dict[str, bytes]:
+def boot(folder: Path, kernel: Path, cmdline: str) -> dict[str, bytes]:
     """Boot the guest, and return the files that it prints before it powers off."""
     shutil.copy(OVMF / "OVMF_VARS_4M.fd", folder / "vars.fd")
     control = folder / "tpm.sock"
     machine = [
-        "qemu-system-x86_64", "-machine", "q35,accel=tcg", "-m", "512", "-nographic", "-no-reboot", "-nic", "none",
+        "qemu-system-x86_64", "-machine", "q35,accel=tcg", "-m", MEMORY, "-nographic", "-no-reboot", "-nic", "none",
         "-drive", f"if=pflash,format=raw,readonly=on,file={OVMF}/OVMF_CODE_4M.fd",
         "-drive", f"if=pflash,format=raw,file={folder}/vars.fd",
         "-chardev", f"socket,id=tpm,path={control}", "-tpmdev", "emulator,id=tpm0,chardev=tpm",
         "-device", "tpm-crb,tpmdev=tpm0", "-kernel", str(kernel), "-initrd", str(folder / "initrd.img"),
-        "-append", f"console=ttyS0 quiet nonce={nonce.hex()}",
+        "-append", cmdline,
     ]  # fmt: skip
     with tpm(folder, control.exists, "--ctrl", f"type=unixio,path={control}"):
         done = subprocess.run(
@@ -233,13 +248,48 @@ def enrol(folder: Path, key: bytes, root: TrustAnchor) -> Endorsements:
     return Endorsements((enrolment.complete((folder / "answer").read_bytes()).to_endorsement(),))
 
 
-def appraise(folder: Path, said: dict[str, bytes], nonce: bytes) -> bool:
-    """Print and return whether quote and log are what they should be, and what should be refused is."""
-    evidence = parse_tpm_evidence(
+def evidence_of(said: dict[str, bytes]) -> TpmEvidence:
+    """Return the quote that the guest sent."""
+    return parse_tpm_evidence(
         bundle_tpm2_tools(
             message=said["q.msg"], signature=said["q.sig"], pcrs=said["q.pcrs"], key=said["ak.pub"]
         )
     )
+
+
+def compare(predicted: LaunchMeasurement, said: dict[str, bytes]) -> bool:
+    """Print and return whether the quoted PCRs and the events of the log are those that were computed before the boot."""
+    quoted = evidence_of(said).measurements
+    print("computed before the boot, from the kernel, the initial disk and the command line:")
+    held = True
+    for name, value in predicted.registers.items():
+        held &= quoted[name] == value.hex()
+        print(
+            f"  {name} {value.hex()}: {'as quoted' if quoted[name] == value.hex() else f'NOT {quoted[name]}'}"
+        )
+    mine = [
+        (event.register, event.type, event.digest) for event in predicted.events if event.digest is not None
+    ]
+    theirs = [
+        (f"pcr{event.register:02}", event.type, event.digests["sha256"])
+        for event in parse_event_log(said["log"]).events
+        if event.extends
+    ]
+    known = {register for register, _, _ in mine} - {"pcr00"}
+    same = [event for event in mine if event[0] in known] == [event for event in theirs if event[0] in known]
+    held &= same
+    print(f"  the log's events of these PCRs: {'as computed, in this order' if same else 'NOT as computed'}")
+    for reason in predicted.unknown:
+        print(f"  not in advance: {reason}")
+    print(
+        "  not in advance: pcr10, which the kernel extends for IMA; nothing extends pcr08 and pcr11 to pcr15 here"
+    )
+    return held
+
+
+def appraise(folder: Path, said: dict[str, bytes], nonce: bytes) -> bool:
+    """Print and return whether quote and log are what they should be, and what should be refused is."""
+    evidence = evidence_of(said)
     certificate = load_pem_x509_certificate((folder / "ca/swtpm-localca-rootca-cert.pem").read_bytes())
     root = TrustAnchor.from_certificate(certificate, simulated=True)
     mine, known = TpmPolicy(anchors=(root,)), enrol(folder, said["ak.pub"], root)

@@ -244,7 +244,7 @@ def test_colour_is_only_for_terminals_and_never_against_no_color(
 def test_shell_completion_knows_the_commands() -> None:
     environment = {"_EAA_COMPLETE": "bash_complete", "COMP_WORDS": "eaa ver", "COMP_CWORD": "1"}
     done = python("from eaa.cli.main import main; main()", **environment)
-    assert (done.returncode, done.stdout) == (0, "plain,verify\n")
+    assert (done.returncode, done.stdout) == (0, "plain,verify\nplain,verdict\n")
 
 
 def test_verbose_logs_to_standard_error() -> None:

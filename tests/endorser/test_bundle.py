@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eaa.endorser.bundle import new_key, open_bundle, read_private_key, read_public_key, seal_bundle
+from eaa._keys import new_key
+from eaa.endorser.bundle import open_bundle, read_private_key, read_public_key, seal_bundle
 from eaa.endorser.client_tool import is_tool_file, read_tool_file
 from eaa.endorser.store import Store
 from eaa.rats import ConfigurationError, EndorsementError, Endorsements
@@ -78,6 +79,10 @@ def test_keys_are_ed25519_in_pem() -> None:
             read_private_key(wrong)
     with pytest.raises(ConfigurationError):
         read_public_key(PRIVATE)
+    private, public = new_key("p256")
+    for read, pem in ((read_private_key, private), (read_public_key, public)):
+        with pytest.raises(ConfigurationError, match="not an Ed25519"):
+            read(pem)
 
 
 def tool_file(maker: ChipMaker) -> dict[str, Any]:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +12,8 @@ import click
 
 from eaa.cli._options import InputFile, Rfc3339, echo_json, json_option
 from eaa.cli._run import EXIT_OK, EXIT_REJECTED
+from eaa.cli._write import write_file
 from eaa.endorser.store import Snapshot, Store
-from eaa.rats import ConfigurationError
 
 if TYPE_CHECKING:
     from eaa.endorser.doctor import Diagnosis, Health
@@ -125,7 +124,7 @@ def export(*, path: str, directory: str, key_pem: bytes, at: datetime | None) ->
     key = read_private_key(key_pem)
     now = datetime.now(UTC).replace(microsecond=0)
     snapshot = asyncio.run(snapshot_of(directory, at))
-    _write(Path(path), seal_bundle(snapshot, key, made=now, as_of=at or now), 0o644)
+    write_file(Path(path), seal_bundle(snapshot, key, made=now, as_of=at or now), 0o644)
     click.echo(f"{len(snapshot.slots)} objects as of {at or now:%Y-%m-%d %H:%M} in {path}")
     return EXIT_OK
 
@@ -134,23 +133,10 @@ def export(*, path: str, directory: str, key_pem: bytes, at: datetime | None) ->
 @click.argument("path", type=click.Path(dir_okay=False))
 def key(*, path: str) -> int:
     """Make a key for bundles: the private half at PATH, the public half beside it with .pub."""
-    from eaa.endorser.bundle import new_key  # noqa: PLC0415 - --help does not need it
+    from eaa._keys import new_key  # noqa: PLC0415 - --help does not need it
 
     private, public = new_key()
-    _write(Path(path), private, 0o600, new=True)
-    _write(Path(f"{path}.pub"), public, 0o644)
+    write_file(Path(path), private, 0o600, new=True)
+    write_file(Path(f"{path}.pub"), public, 0o644)
     click.echo(f"{path} signs, {path}.pub verifies")
     return EXIT_OK
-
-
-def _write(path: Path, data: bytes, mode: int, *, new: bool = False) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_EXCL if new else os.O_TRUNC)
-    try:
-        with os.fdopen(os.open(path, flags, mode), "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise ConfigurationError(
-            f"{path} cannot be written: {error.strerror}", hint="Name a file in a folder that is yours."
-        ) from error

@@ -33,6 +33,7 @@ SUBCOMMANDS: Final = {
     "eventlog": Subcommand("eaa.cli.eventlog:eventlog", "Show and replay what a boot measured."),
     "diff": Subcommand("eaa.cli.diff:diff", "Tell what two boots, quotes or verdicts have differently."),
     "measure": Subcommand("eaa.cli.measure:measure", "Compute what software will measure to."),
+    "verdict": Subcommand("eaa.cli.verdict:verdict", "Make and sign reference values from what was built."),
     "sim": Subcommand("eaa.cli.sim:sim", "Mint evidence with a chip maker in software."),
     "key": Subcommand("eaa.cli.key:key", "Create and list key-encryption keys."),
     "resource": Subcommand("eaa.cli.resource:resource", "Store the secrets that are released."),

@@ -17,15 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-    load_pem_public_key,
-)
 
+from eaa import _keys
 from eaa.endorser.history import API_V3, EARLY, STANDARD
 from eaa.rats import ConfigurationError, Endorsement, EndorsementError, Endorsements
 
@@ -35,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_BUNDLE",
     "Bundle",
-    "new_key",
     "open_bundle",
     "read_private_key",
     "read_public_key",
@@ -45,6 +37,7 @@ __all__ = [
 MAX_BUNDLE: Final = 256 * 1024 * 1024
 _TYPE: Final = "eaa-endorsements+jwt"
 _FORMAT: Final = 1
+_HINT: Final = "Make one with: eaa endorser key NAME"
 _HEADER: Final = {"alg": "EdDSA", "typ": _TYPE}
 
 
@@ -132,25 +125,14 @@ def _read(manifest: dict[str, Any]) -> Bundle:
     return Bundle(made, as_of, {slot: Endorsements(tuple(items)) for slot, items in slots.items()})
 
 
-def new_key() -> tuple[bytes, bytes]:
-    """Make a key for bundles, and return its private and its public half in PEM."""
-    key = Ed25519PrivateKey.generate()
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    return private, public
-
-
 def read_private_key(pem: bytes) -> Ed25519PrivateKey:
     """Read the PEM of an Ed25519 private key.
 
     :raises ConfigurationError: when it is something else.
     """
-    try:
-        key = load_pem_private_key(pem, None)
-    except (ValueError, TypeError) as error:
-        raise ConfigurationError("the key for bundles is not an Ed25519 private key in PEM") from error
+    key = _keys.read_private_key(pem)
     if not isinstance(key, Ed25519PrivateKey):
-        raise ConfigurationError("the key for bundles is not an Ed25519 private key in PEM")
+        raise ConfigurationError("the key for bundles is not an Ed25519 private key", hint=_HINT)
     return key
 
 
@@ -159,12 +141,9 @@ def read_public_key(pem: bytes) -> Ed25519PublicKey:
 
     :raises ConfigurationError: when it is something else.
     """
-    try:
-        key = load_pem_public_key(pem)
-    except ValueError as error:
-        raise ConfigurationError("the key for bundles is not an Ed25519 public key in PEM") from error
+    key = _keys.read_public_key(pem)
     if not isinstance(key, Ed25519PublicKey):
-        raise ConfigurationError("the key for bundles is not an Ed25519 public key in PEM")
+        raise ConfigurationError("the key for bundles is not an Ed25519 public key", hint=_HINT)
     return key
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Event logs written as firmware writes them: for simulators and tests."""
+"""Event logs written as firmware writes them: for simulators, tests, and what is measured in advance."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from eaa.eventlog.tcg import SPEC_ID
 from eaa.eventlog.types import EventType
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = ["NewEvent", "image_data", "tagged_data", "variable_data", "write_event_log"]
 
@@ -26,17 +26,23 @@ _IMAGE: Final = struct.Struct("<QQQQ")
 
 
 class NewEvent(NamedTuple):
-    """An event to be written. ``measured`` is what its digests are of, by default ``data``; EV_NO_ACTION has digests of zeros."""
+    """An event to be written. ``measured`` is what its digests are of, by default ``data``; EV_NO_ACTION has digests of zeros.
+
+    Where what was measured is not at hand, its ``digests`` are given by algorithm name.
+    """
 
     register: int
     type: int
     data: bytes
     measured: bytes | None = None
+    digests: Mapping[str, bytes] | None = None
 
     def digest(self, algorithm: str) -> bytes:
         """Return what the event extends into a register of this bank."""
         if self.type == EventType.EV_NO_ACTION:
             return bytes(BY_NAME[algorithm].size)
+        if self.digests is not None:
+            return self.digests[algorithm]
         return BY_NAME[algorithm].digest(self.data if self.measured is None else self.measured)
 
 

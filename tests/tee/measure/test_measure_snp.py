@@ -16,6 +16,7 @@ from sevsnpmeasure.sev_mode import SevMode as TheirMode  # type: ignore[import-u
 from sevsnpmeasure.vmm_types import VMMType  # type: ignore[import-untyped]
 
 from eaa.rats import ConfigurationError, InputError
+from eaa.tee.measured import inputs_of
 from eaa.tee.snp.measure import (
     Kernel,
     SevGuest,
@@ -24,6 +25,7 @@ from eaa.tee.snp.measure import (
     Svsm,
     cpu_signature,
     launch_digest,
+    measure_sev,
     vcpu_types,
 )
 
@@ -241,3 +243,25 @@ def test_any_tables_give_a_value_or_are_refused(
     with contextlib.suppress(InputError):
         guest = SevGuest(content, 2, EPYC, kernel=kernel)
         assert len(launch_digest(guest)) == 48
+
+
+def test_each_input_of_the_launch_digest_has_its_own_name(firmware: Any) -> None:
+    guest = SevGuest(
+        image(firmware, [*SECTIONS, KERNEL_HASHES]), 2, EPYC, kernel=Kernel(b"kernel", b"initrd", "quiet")
+    )
+    before = measure_sev(guest)
+    assert before.registers == {"measurement": launch_digest(guest)}
+    changes = {
+        "firmware": replace(guest, firmware=image(firmware, [*SECTIONS[1:], KERNEL_HASHES])),
+        "machine": replace(guest, vcpus=3),
+        "kernel": replace(guest, kernel=Kernel(b"Kernel", b"initrd", "quiet")),
+        "initrd": replace(guest, kernel=Kernel(b"kernel", b"Initrd", "quiet")),
+        "cmdline": replace(guest, kernel=Kernel(b"kernel", b"initrd", "Quiet")),
+    }
+    for name, changed in changes.items():
+        after = measure_sev(changed)
+        assert after.registers != before.registers
+        pairs = zip(
+            inputs_of(before.events)["measurement"], inputs_of(after.events)["measurement"], strict=True
+        )
+        assert [source.value for (source, mine), (_, theirs) in pairs if mine != theirs] == [name]

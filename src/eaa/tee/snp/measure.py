@@ -10,11 +10,12 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field
 from enum import Enum
-from hashlib import sha256
+from hashlib import sha256, sha384
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from eaa.rats import ConfigurationError, InputError
+from eaa.tee.measured import Input, LaunchMeasurement, MeasuredEvent
 from eaa.tee.ovmf import MAX_FIRMWARE, PAGE, guided_table, u32_of
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ __all__ = [
     "Svsm",
     "cpu_signature",
     "launch_digest",
+    "measure_sev",
     "vcpu_types",
 ]
 
@@ -137,6 +139,35 @@ def launch_digest(guest: SevGuest) -> bytes:
     if guest.mode is SevMode.SNP_SVSM:
         return _snp_svsm(guest)
     return _snp(guest)
+
+
+def measure_sev(guest: SevGuest) -> LaunchMeasurement:
+    """Return the launch digest as the register ``measurement``, and each input that it is of, with the input's own digest.
+
+    :raises ConfigurationError: as :func:`launch_digest` does.
+    :raises InputError: likewise.
+    """
+    machine = (
+        f"{guest.mode.value} by {guest.vmm.value}: {guest.vcpus} vCPUs, signature {guest.vcpu_signature:#x}, "
+        f"guest features {guest.guest_features:#x}"
+    )
+    parts = [
+        ("the firmware", Input.FIRMWARE, guest.firmware),
+        (f"the machine, {machine}", Input.MACHINE, machine.encode()),
+    ]
+    if guest.svsm is not None:
+        content = guest.svsm.vars_size.to_bytes(8, "little") + guest.svsm.image
+        parts.append(("the SVSM, behind the size of the variable store", Input.SVSM, content))
+    if guest.kernel is not None:
+        kernel = guest.kernel
+        parts.append(("the kernel", Input.KERNEL, kernel.image))
+        parts.append(("the initial RAM disk", Input.INITRD, kernel.initrd))
+        parts.append(("the command line", Input.CMDLINE, kernel.cmdline.encode()))
+    events = tuple(
+        MeasuredEvent("measurement", None, what, sha384(content).digest(), source)
+        for what, source, content in parts
+    )
+    return LaunchMeasurement({"measurement": launch_digest(guest)}, events, ())
 
 
 def _check(guest: SevGuest) -> None:

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``eaa measure tdx``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from eaa.cli._measure.options import (
+    ACPI,
+    FIRMWARE,
+    INITRD,
+    KERNEL,
+    AcpiFolder,
+    Memory,
+    events_option,
+    listed,
+    show,
+)
+from eaa.cli._options import json_option
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from eaa.tee.measured import LaunchMeasurement
+
+__all__ = ["measured_tdx", "tdx"]
+
+
+@click.command()
+@click.option("--firmware", type=FIRMWARE, required=True, help="TDVF image, such as OVMF.fd.")
+@click.option("--kernel", type=KERNEL, help="Kernel that QEMU boots directly (-kernel).")
+@click.option("--initrd", type=INITRD, help="Initial RAM disk (-initrd).")
+@click.option("--cmdline", help="Kernel command line (-append).")
+@click.option("--memory", type=Memory(), help="Memory of the TD (-m), for RTMR 0.")
+@click.option(
+    "--vcpus",
+    type=click.IntRange(1, 4096),
+    help="Number of vCPUs; nothing but the ACPI tables tells of it, so it changes no value here.",
+)
+@click.option("--acpi", type=AcpiFolder(), help="Folder that eaa measure acpi wrote, for RTMR 0.")
+@click.option("--acpi-loader", type=ACPI, help="etc/table-loader of fw_cfg, for RTMR 0.")
+@click.option("--acpi-rsdp", type=ACPI, help="etc/acpi/rsdp of fw_cfg, for RTMR 0.")
+@click.option("--acpi-tables", type=ACPI, help="etc/acpi/tables of fw_cfg, for RTMR 0.")
+@click.option(
+    "--page-order",
+    type=click.Choice(["page-by-page", "section-by-section"]),
+    default="page-by-page",
+    show_default=True,
+    help="How KVM measures: Linux 6.16 and later go page by page, vendors' kernels before went section by section.",
+)
+@click.option(
+    "--setup-header",
+    type=click.Choice(["file", "qemu"]),
+    default="file",
+    show_default=True,
+    help="The kernel's setup header is the file's (QEMU 10.2 and later) or filled in by QEMU (before).",
+)
+@events_option
+@json_option
+def tdx(*, events: bool, as_json: bool, **options: Any) -> None:
+    """Compute MRTD of a TD, and RTMR 0 to 2 of a direct boot under QEMU.
+
+    RTMR 0 holds the ACPI tables that QEMU generates: it is left out unless the owner gives them, taken from a run of the same QEMU
+    with the same machine.
+    """
+    measured = measured_tdx(options)
+    values = {name: value.hex() for name, value in measured.registers.items()}
+    show(values, measured.unknown, listed(measured.events) if events else None, as_json=as_json)
+
+
+def measured_tdx(options: Mapping[str, Any]) -> LaunchMeasurement:
+    """Return what the TD that the options of ``eaa measure tdx`` describe measures to."""
+    from eaa.tee.tdx.acpi import AcpiBlobs  # noqa: PLC0415 - --help does not need it
+    from eaa.tee.tdx.direct_boot import DirectBoot, SetupHeader  # noqa: PLC0415
+    from eaa.tee.tdx.measure import PageOrder, measure_tdx  # noqa: PLC0415
+
+    kernel, initrd, cmdline = options["kernel"], options["initrd"], options["cmdline"]
+    header = SetupHeader(options["setup_header"])
+    if kernel is None and (initrd is not None or cmdline is not None or header is not SetupHeader.FILE):
+        raise click.UsageError("--initrd, --cmdline and --setup-header go with --kernel")
+    blobs = [
+        options[name] for name in ("acpi_loader", "acpi_rsdp", "acpi_tables") if options[name] is not None
+    ]
+    if len(blobs) not in {0, 3}:
+        raise click.UsageError("--acpi-loader, --acpi-rsdp and --acpi-tables go together")
+    if blobs and options["acpi"] is not None:
+        raise click.UsageError("--acpi stands for the three files: give it or them")
+    return measure_tdx(
+        options["firmware"],
+        order=PageOrder(options["page_order"]),
+        boot=DirectBoot(kernel, initrd or b"", cmdline or "", header) if kernel is not None else None,
+        memory=options["memory"],
+        acpi=AcpiBlobs(*blobs) if blobs else options["acpi"],
+    )

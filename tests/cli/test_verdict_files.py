@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``eaa verdict`` on files: from artefacts to a signed set, and what is refused on the way."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+import pytest
+
+from eaa._keys import key_id, read_private_key, read_public_key
+from eaa.cli._run import run
+from eaa.cli.verdict import verdict
+from eaa.verdict.envelope import parse_envelope, seal
+from eaa.verdict.statement import Artifact, Statement
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Measure = Callable[..., tuple[int, str, str]]
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
+    status = run(verdict, "eaa verdict", [str(each) for each in arguments])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_a_new_key_is_for_its_owner_alone(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for kind in ("ed25519", "p256"):
+        path = tmp_path / kind
+        status, out, _ = call(capsys, "key", "new", path, "--kind", kind, "--json")
+        made = json.loads(out)
+        assert status == 0
+        assert path.stat().st_mode & 0o777 == 0o600
+        public = read_public_key((tmp_path / f"{kind}.pub").read_bytes())
+        assert read_private_key(path.read_bytes()).public_key() == public
+        assert made["key_id"] == key_id(public)
+
+
+def test_a_key_is_never_replaced(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "release"
+    assert call(capsys, "key", "new", path)[0] == 0
+    before = path.read_bytes(), (tmp_path / "release.pub").read_bytes()
+    status, out, err = call(capsys, "key", "new", path)
+    assert (status, out) == (2, "")
+    assert "File exists" in err
+    assert (path.read_bytes(), (tmp_path / "release.pub").read_bytes()) == before
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["release", "release.pub"]
+
+
+AT = "2026-06-01T00:00:00Z"
+SIGNERS = """
+[keys]
+release = "release.pub"
+security = "security.pub"
+[products."acme/*"]
+signers = ["release", "security"]
+threshold = 2
+"""
+
+
+@pytest.fixture
+def signed(capsys: pytest.CaptureFixture[str], tmp_path: Path, boot_files: Path) -> Measure:
+    """A folder with two keys and their signers' file; calling it measures into ``set.json`` there."""
+    for name in ("release", "security"):
+        assert call(capsys, "key", "new", tmp_path / name)[0] == 0
+    (tmp_path / "signers.toml").write_text(SIGNERS)
+
+    def measure(*more: str, key: str = "release", version: int = 1) -> tuple[int, str, str]:
+        return call(
+            capsys, "measure", "--product", "acme/web", "--version", str(version), "--tee", "tdx",
+            "--firmware", boot_files / "OVMF.fd", "--kernel", boot_files / "vmlinuz",
+            "--initrd", boot_files / "initrd.img", "--cmdline", "quiet", "--expires", "2027-01-01T00:00:00Z",
+            "--issued", "2026-05-01T00:00:00Z", "--key", tmp_path / key, "--out", tmp_path / "set.json", *more,
+        )  # fmt: skip
+
+    return measure
+
+
+def test_one_command_signs_what_artefacts_measure_to(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, boot_files: Path, signed: Measure
+) -> None:
+    status, out, _ = signed("--json", "--register", f"mr_config_id={'AB' * 48}")
+    assert status == 0
+    made = json.loads(out)
+    assert set(made["reference_values"]) == {"mr_td", "rtmr_1", "rtmr_2", "mr_config_id"}
+    assert made["reference_values"]["mr_config_id"] == ["ab" * 48]
+    assert any("rtmr_0" in note and "--register" in note for note in made["notes"])
+    status, out, _ = call(capsys, "show", tmp_path / "set.json", "--json")
+    shown = json.loads(out)
+    assert shown["digest"] == made["digest"]
+    inputs = {each["register"]: [one["name"] for one in each["inputs"]] for each in shown["registers"]}
+    assert inputs["mr_td"] == ["firmware"]
+    assert {"cmdline", "initrd"} <= set(inputs["rtmr_2"])
+    digests = {each["name"]: each["digest"]["sha256"] for each in shown["artifacts"]}
+    assert digests["initrd"] == sha256((boot_files / "initrd.img").read_bytes()).hexdigest()
+    assert digests["cmdline"] == sha256(b"quiet").hexdigest()
+    assert digests.keys() == {"firmware", "kernel", "initrd", "cmdline"}
+
+
+def test_measuring_again_changes_nothing_and_adds_what_is_missing(tmp_path: Path, signed: Measure) -> None:
+    path = tmp_path / "set.json"
+    assert signed()[0] == 0
+    before = path.read_bytes()
+    assert signed("--issued", "2026-05-02T00:00:00Z")[0] == 0
+    assert path.read_bytes() == before
+    assert signed(key="security")[0] == 0
+    assert len(json.loads(path.read_bytes())["signatures"]) == 2
+
+
+def test_a_version_is_never_used_twice(tmp_path: Path, signed: Measure) -> None:
+    assert signed()[0] == 0
+    before = (tmp_path / "set.json").read_bytes()
+    status, _, err = signed("--note", "something else")
+    assert status == 2
+    assert "with other content" in err
+    assert "--version 2" in err
+    assert (tmp_path / "set.json").read_bytes() == before
+    assert signed("--note", "something else", version=2)[0] == 0
+
+
+def test_a_set_holds_once_enough_have_signed(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, signed: Measure
+) -> None:
+    path, signers = tmp_path / "set.json", tmp_path / "signers.toml"
+    assert signed()[0] == 0
+    status, _, err = call(capsys, "verify", path, "--signers", signers, "--at", AT)
+    assert status == 1
+    assert "signature.threshold" in err
+    assert "security" in err
+    for _ in range(2):  # a second time is no second signature
+        assert call(capsys, "sign", path, "--key", tmp_path / "security")[0] == 0
+        assert len(json.loads(path.read_bytes())["signatures"]) == 2
+    status, out, _ = call(capsys, "verify", path, "--signers", signers, "--at", AT, "--json")
+    assert status == 0
+    assert json.loads(out)["signed_by"] == ["release", "security"]
+    assert "holds: acme/web" in call(capsys, "verify", path, "--signers", signers, "--at", AT)[1]
+    status, _, err = call(capsys, "verify", path, "--signers", signers, "--at", "2027-01-01T00:00:00Z")
+    assert status == 1
+    assert "set.expired" in err
+
+
+def test_what_is_shown_says_everything_in_words(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, signed: Measure
+) -> None:
+    assert signed("--note", "the spring release", "--supersedes", "1", version=2)[0] == 0
+    status, out, _ = call(capsys, "show", tmp_path / "set.json")
+    assert status == 0
+    for part in (
+        "acme/web version 2 for tdx",
+        "version 1",
+        "the spring release",
+        "mr_td",
+        "from cmdline",
+        "not verified",
+    ):
+        assert part in out
+
+
+def test_a_signature_can_go_into_another_file(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, signed: Measure
+) -> None:
+    assert signed()[0] == 0
+    before = (tmp_path / "set.json").read_bytes()
+    arguments = ("--key", tmp_path / "security", "--out", tmp_path / "both.json", "--json")
+    status, out, _ = call(capsys, "sign", tmp_path / "set.json", *arguments)
+    assert status == 0
+    assert json.loads(out)["signatures"] == 2
+    assert (tmp_path / "set.json").read_bytes() == before
+
+
+def test_sgx_and_snp_sets_are_made_alike(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, signed: Measure
+) -> None:
+    (tmp_path / "enclave.sgxs").write_bytes(ecreate())
+    common = (
+        "--product",
+        "acme/enclave",
+        "--version",
+        "1",
+        "--key",
+        tmp_path / "release",
+        "--out",
+        tmp_path / "e",
+    )
+    status, out, _ = call(capsys, "measure", "--tee", "sgx", "--sgxs", tmp_path / "enclave.sgxs", *common)
+    assert status == 0
+    assert out.startswith("mr_enclave")
+    for wrong in (
+        ("--tee", "snp"),
+        ("--tee", "sgx"),
+        ("--tee", "sgx", "--cmdline", "a"),
+        ("--tee", "snp", "--firmware", tmp_path / "enclave.sgxs", "--vcpus", "1", "--mode", "sev-es"),
+        ("--tee", "sgx", "--sgxs", tmp_path / "enclave.sgxs", "--register", "mr_signer"),
+    ):
+        status, _, err = call(capsys, "measure", *wrong, *common)
+        assert status == 2
+        assert "usage" in err
+
+
+def test_provenance_must_be_about_what_is_measured(tmp_path: Path, boot_files: Path, signed: Measure) -> None:
+    kernel = Artifact.of("linux", (boot_files / "vmlinuz").read_bytes())
+    ours, others = (
+        seal(Statement((artifact,), "https://slsa.dev/provenance/v1", {}), [])
+        for artifact in (kernel, Artifact.of("linux", b"another"))
+    )
+    (tmp_path / "ours").write_bytes(ours)
+    (tmp_path / "others").write_bytes(others)
+    status, _, err = signed("--provenance", str(tmp_path / "others"))
+    assert status == 2
+    assert "about none of the artifacts" in err
+    assert signed("--provenance", str(tmp_path / "ours"))[0] == 0
+    statement = parse_envelope((tmp_path / "set.json").read_bytes()).statement()
+    assert statement.predicate["provenance"] == [sha256(ours).hexdigest()]
+
+
+def test_a_signers_file_that_cannot_be_used_says_why(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, signed: Measure
+) -> None:
+    assert signed()[0] == 0
+    (tmp_path / "security.pub").unlink()
+    status, _, err = call(capsys, "verify", tmp_path / "set.json", "--signers", tmp_path / "signers.toml")
+    assert status == 2
+    assert "security.pub" in err
+    assert "beside" in err
+
+
+def ecreate() -> bytes:
+    """The shortest SGXS stream: an enclave of two pages, both empty."""
+    return b"ECREATE\0" + struct.pack("<IQ44x", 1, 8192)
