@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import struct
 import time
@@ -40,13 +41,25 @@ def firmware() -> str:
 
 
 @pytest.mark.interop
-def test_a_real_qemu_says_which_tables_a_machine_has(firmware: str, tmp_path: Path) -> None:
+def test_a_real_qemu_says_which_tables_a_machine_has(
+    firmware: str, tmp_path: Path, boot_files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     machine = ("-machine", "q35", "-m", "256M", "-nodefaults", "-bios", firmware)
     words = ["acpi", "--out", str(tmp_path / "acpi"), "--", *machine, "-smp", "2"]
     assert run(measure, "eaa measure", words) == 0
     two = load_acpi(tmp_path / "acpi")
     assert b"DSDT" in two.tables
     assert two.rsdp.startswith(b"RSD PTR ")
+    # Both in one: the same RTMR 0 as with the folder.
+    parts = [
+        f"--{name}={boot_files / file}" for name, file in (("firmware", "OVMF.fd"), ("kernel", "vmlinuz"))
+    ]
+    known: list[str] = []
+    for source in (f"--acpi={tmp_path / 'acpi'}", f"--machine-args={' '.join(machine)} -smp 2"):
+        capsys.readouterr()
+        assert run(measure, "eaa measure", ["tdx", *parts, "--memory=256M", source, "--json"]) == 0
+        known.append(json.loads(capsys.readouterr().out)["rtmr_0"])
+    assert known[0] == known[1]
     # The host's own code in a table is seen.
     table = tmp_path / "ssdt.aml"
     table.write_bytes(b"code of the host")

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import shlex
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["tdx"]
 
+_SECONDS: Final = 60
+
 
 @click.command()
 @click.option("--firmware", type=FIRMWARE, required=True, help="TDVF image, such as OVMF.fd.")
@@ -38,6 +41,17 @@ __all__ = ["tdx"]
     help="Number of vCPUs; nothing but the ACPI tables tells of it, so it changes no value here.",
 )
 @click.option("--acpi", type=AcpiFolder(), help="Folder that eaa measure acpi wrote, for RTMR 0.")
+@click.option(
+    "--machine-args",
+    metavar="ARGUMENTS",
+    help="The machine as QEMU gets it, in one word: its ACPI tables are learnt as eaa measure acpi does.",
+)
+@click.option(
+    "--qemu",
+    default="qemu-system-x86_64",
+    show_default=True,
+    help="The QEMU that is asked with --machine-args.",
+)
 @click.option("--acpi-loader", type=ACPI, help="etc/table-loader of fw_cfg, for RTMR 0.")
 @click.option("--acpi-rsdp", type=ACPI, help="etc/acpi/rsdp of fw_cfg, for RTMR 0.")
 @click.option("--acpi-tables", type=ACPI, help="etc/acpi/tables of fw_cfg, for RTMR 0.")
@@ -64,6 +78,8 @@ def tdx(
     cmdline: str | None,
     memory: int | None,
     acpi: AcpiBlobs | None,
+    machine_args: str | None,
+    qemu: str,
     acpi_loader: bytes | None,
     acpi_rsdp: bytes | None,
     acpi_tables: bytes | None,
@@ -76,8 +92,8 @@ def tdx(
 ) -> None:
     """Compute MRTD of a TD, and RTMR 0 to 2 of a direct boot under QEMU.
 
-    RTMR 0 holds the ACPI tables that QEMU generates: it is left out unless the owner gives them, taken from a run of the same QEMU
-    with the same machine.
+    RTMR 0 holds the ACPI tables that QEMU generates: it is left out unless the owner gives them, or the machine's arguments for the owner's own
+    QEMU to be asked.
     """
     from eaa.tee.tdx.acpi import AcpiBlobs  # noqa: PLC0415 - --help does not need it
     from eaa.tee.tdx.direct_boot import DirectBoot, SetupHeader  # noqa: PLC0415
@@ -89,10 +105,12 @@ def tdx(
     blobs = [each for each in (acpi_loader, acpi_rsdp, acpi_tables) if each is not None]
     if len(blobs) not in {0, 3}:
         raise click.UsageError("--acpi-loader, --acpi-rsdp and --acpi-tables go together")
-    if blobs and acpi is not None:
-        raise click.UsageError("--acpi stands for the three files: give it or them")
+    if sum((bool(blobs), acpi is not None, machine_args is not None)) > 1:
+        raise click.UsageError("give the ACPI tables once: --acpi, --machine-args or the three files")
     if blobs:
         acpi = AcpiBlobs(*blobs)
+    elif machine_args is not None:
+        acpi = _learnt(qemu, machine_args)
     boot = None
     if kernel is not None:
         boot = DirectBoot(kernel, initrd or b"", cmdline or "", SetupHeader(setup_header))
@@ -105,3 +123,13 @@ def tdx(
     )
     values = {name: value.hex() for name, value in measured.registers.items()}
     show(values, measured.unknown, listed(measured.events) if events else None, as_json=as_json)
+
+
+def _learnt(qemu: str, machine: str) -> AcpiBlobs:
+    from eaa.cli._measure.qemu import ask_for_acpi  # noqa: PLC0415 - --help does not need it
+
+    try:
+        words = shlex.split(machine)
+    except ValueError as error:
+        raise click.UsageError(f"--machine-args cannot be read: {error}") from error
+    return ask_for_acpi(qemu, words, _SECONDS)
