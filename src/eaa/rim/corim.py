@@ -16,7 +16,7 @@ from uuid import UUID
 from cbor2 import CBORTag
 
 from eaa._cbor import parse_cbor, write_cbor
-from eaa.rim.cose import CONTENT_TYPE, MAX_SIGN1, Sign1, parse_sign1
+from eaa.rim.cose import CONTENT_TYPE, MAX_SIGN1, Sign1, read_sign1
 from eaa.rim.errors import ManifestError
 
 __all__ = [
@@ -123,7 +123,7 @@ def unwrap_corim(data: bytes) -> tuple[Corim, Sign1 | None]:
         value = value.value
     if isinstance(value, Mapping) or (isinstance(value, CBORTag) and value.tag == CORIM):
         return _corim(value), None
-    signed = parse_sign1(write_cbor(value))
+    signed = read_sign1(value)
     if signed.headers.get(CONTENT_TYPE) != MEDIA_TYPE:
         raise ManifestError("what is signed is no CoRIM", hint=f"Its content type must be {MEDIA_TYPE}.")
     return parse_corim(signed.payload), signed

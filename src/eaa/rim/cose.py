@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from eaa._keys import PrivateKey, PublicKey
 
-__all__ = ["ALG", "CONTENT_TYPE", "KID", "MAX_SIGN1", "Sign1", "parse_sign1", "sign1"]
+__all__ = ["ALG", "CONTENT_TYPE", "KID", "MAX_SIGN1", "Sign1", "parse_sign1", "read_sign1", "sign1"]
 
 MAX_SIGN1: Final = 4 << 20
 ALG, CRIT, CONTENT_TYPE, KID = 1, 2, 3, 4
@@ -81,7 +81,14 @@ def parse_sign1(data: bytes) -> Sign1:
 
     :raises ManifestError: when it is none, has no payload of its own, or headers that must be understood and are not.
     """
-    value = parse_cbor(data, MAX_SIGN1, error=ManifestError)
+    return read_sign1(parse_cbor(data, MAX_SIGN1, error=ManifestError))
+
+
+def read_sign1(value: Any) -> Sign1:
+    """Read a COSE_Sign1 whose CBOR has been read already; for the rest like :func:`parse_sign1`.
+
+    :raises ManifestError: likewise.
+    """
     if isinstance(value, CBORTag) and value.tag == _TAG:
         value = value.value
     if not isinstance(value, list | tuple) or len(value) != 4:
