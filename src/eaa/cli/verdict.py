@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import click
 
-from eaa.cli import _verdict_files, _verdict_owner, _verdict_publish
+from eaa.cli import _verdict_files, _verdict_formats, _verdict_owner, _verdict_publish
 
 __all__ = ["verdict"]
 
@@ -25,9 +25,10 @@ def verdict() -> None:
       eaa verdict propose web-1.json --data ./data
       eaa verdict activate acme/web@1 --data ./data --dry-run
       eaa verdict explain acme/web@1 --data ./data
+      eaa verdict export web-1.json --format corim --key release --out web-1.corim
     """  # noqa: D301 - click keeps the lines after \b
 
 
-for _part in (_verdict_files, _verdict_owner, _verdict_publish):
+for _part in (_verdict_files, _verdict_formats, _verdict_owner, _verdict_publish):
     for _command in _part.COMMANDS:
         verdict.add_command(_command)
