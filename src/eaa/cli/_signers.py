@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The file that says who may sign which product's reference values: read for a server, and begun for a newcomer."""
+"""Whose reference values count: the signers' file, read for a server and begun for a newcomer, and the Verdicts that are subscribed to."""
 
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,11 @@ from eaa.rats import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from eaa.cli._verdictd_config import VerdictConfig
     from eaa.verdict.signers import SignerPolicy
+    from eaa.verdict.subscription import Source
 
-__all__ = ["enrol", "signers_of"]
+__all__ = ["enrol", "signers_of", "sources_of"]
 
 
 def signers_of(named: str | None, default: Path) -> Callable[[], SignerPolicy]:
@@ -32,6 +35,30 @@ def signers_of(named: str | None, default: Path) -> Callable[[], SignerPolicy]:
         return read_signers(Path(named) if named is not None else default)
 
     return read
+
+
+def sources_of(configuration: VerdictConfig) -> list[Source]:
+    """Return the Verdicts that are subscribed to.
+
+    :raises ConfigurationError: when a file of theirs cannot be used.
+    """
+    from eaa._keys import read_public_key  # noqa: PLC0415 - --help does not need it
+    from eaa.verdict.subscription import Source  # noqa: PLC0415
+
+    found = []
+    for each in configuration.subscribe:
+        try:
+            key = read_public_key(Path(each.index_key).read_bytes())
+            token = Path(each.token_file).read_text(encoding="ascii").strip()
+            tls = None if each.ca_file is None else ssl.create_default_context(cafile=each.ca_file)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            raise ConfigurationError(
+                f"a file for the Verdict at {each.url} cannot be read: {reason}",
+                hint="They are index_key, token_file and ca_file under [[verdict.subscribe]].",
+            ) from error
+        found.append(Source(each.url, key, token, tls))
+    return found
 
 
 def enrol(path: Path, product: str, name: str, public: bytes) -> str | None:

@@ -197,6 +197,38 @@ def list_(client: AdminClient, product: str | None, state: str | None, *, as_jso
     ]
     columns = ("product", "version", "tee", "state", "signed", "expires_at", "activated_at", "digest")
     print_table(rows, columns, empty="There is no set of signed reference values.")
+    for each in client.get(f"{BASE}/sources")["sources"]:
+        if each["held"] or each["error"]:
+            click.echo(f"{each['url']} is not followed: {each['held'] or each['error']}")
+
+
+@click.command()
+@click.option("--resume", metavar="URL", help="Follow this Verdict again, which is held.")
+@click.option(
+    "--accept-older",
+    metavar="URL",
+    help="Let the next index of this Verdict be older than the last one, once: it was restored from a backup.",
+)
+@admin_options
+@json_option
+def sources(client: AdminClient, resume: str | None, accept_older: str | None, *, as_json: bool) -> None:
+    """Say how it stands with the Verdicts that this Verdictd subscribes to.
+
+    One is held once somebody here retired a set of it, or went back to one: it is followed again with --resume.
+
+    \b
+    Example:
+      eaa verdict sources --data ./data
+    """  # noqa: D301 - click keeps the lines after \b
+    for url, action in ((resume, "resume"), (accept_older, "accept-older")):
+        if url is not None:
+            client.post(f"{BASE}/sources", {"url": url, "action": action})
+    found = client.get(f"{BASE}/sources")
+    if as_json:
+        echo_json(found)
+    else:
+        columns = ("url", "sequence", "followed_at", "asked_at", "held", "error")
+        print_table(found["sources"], columns, empty="No other Verdict was followed yet.")
 
 
 @click.command()
@@ -242,4 +274,4 @@ _ACTIONS: Final[Sequence[Callable[[], click.Command]]] = (
     lambda: _change("revoke", "Let SET admit nobody, and never again.", example="acme/web@2"),
 )
 
-COMMANDS: Final = (propose, *(make() for make in _ACTIONS), list_, explain)
+COMMANDS: Final = (propose, *(make() for make in _ACTIONS), list_, sources, explain)

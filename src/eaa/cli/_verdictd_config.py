@@ -46,6 +46,21 @@ class EndorserConfig(BaseModel):
     """Most requests to one host."""
 
 
+class SubscriptionConfig(BaseModel):
+    """One of ``[[verdict.subscribe]]``: a Verdict whose sets are kept here where it has them."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    url: str
+    """Its address, https."""
+    index_key: str
+    """File with the public key that signs its index."""
+    token_file: str
+    """File with the token that it wants to see."""
+    ca_file: str | None = None
+    """Certificate authority of its TLS certificate; by default the system's."""
+
+
 class VerdictConfig(BaseModel):
     """The table ``[verdict]``: whose signed reference values count."""
 
@@ -53,6 +68,8 @@ class VerdictConfig(BaseModel):
 
     signers: str | None = None
     """TOML file that says who may sign which product; by default ``signers.toml`` in the data folder, if it is there."""
+    subscribe: list[SubscriptionConfig] = []
+    """Verdicts elsewhere."""
 
 
 class VerdictdConfig(BaseModel):

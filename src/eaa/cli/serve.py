@@ -164,12 +164,13 @@ class _Endorsements:
 
 async def _serve_verdictd(settings: Settings, configuration: VerdictdConfig) -> None:
     from eaa.cli._endorser_sources import SourceOptions  # noqa: PLC0415 - --help does not need it
-    from eaa.cli._signers import signers_of  # noqa: PLC0415
+    from eaa.cli._signers import signers_of, sources_of  # noqa: PLC0415
     from eaa.endorser.refresh import Refresher  # noqa: PLC0415
     from eaa.endorser.store import Store  # noqa: PLC0415
     from eaa.tee.dcap.roots import INTEL_ROOT  # noqa: PLC0415
     from eaa.tee.registry import vendor_roots  # noqa: PLC0415
     from eaa.verdict.service import ReferenceSets  # noqa: PLC0415
+    from eaa.verdict.subscription import Subscriber  # noqa: PLC0415
     from eaa.verdictd.bootstrap import DataDirectory  # noqa: PLC0415
     from eaa.verdictd.server import serve as serve_until  # noqa: PLC0415
 
@@ -194,6 +195,7 @@ async def _serve_verdictd(settings: Settings, configuration: VerdictdConfig) -> 
         if vendor is not None:
             await vendor.publish(store)
             background.append(lambda: vendor.keep_publishing(store))
+        background += [Subscriber(sets, each).run for each in sources_of(configuration.verdict)]
         stop = asyncio.Event()
         for each in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(each, stop.set)

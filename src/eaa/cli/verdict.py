@@ -5,7 +5,13 @@ from __future__ import annotations
 
 import click
 
-from eaa.cli import _verdict_files, _verdict_formats, _verdict_owner, _verdict_publish
+from eaa.cli import (
+    _verdict_files,
+    _verdict_formats,
+    _verdict_owner,
+    _verdict_publish,
+    _verdict_serve,
+)
 
 __all__ = ["verdict"]
 
@@ -29,6 +35,12 @@ def verdict() -> None:
     """  # noqa: D301 - click keeps the lines after \b
 
 
-for _part in (_verdict_files, _verdict_formats, _verdict_owner, _verdict_publish):
+for _part in (
+    _verdict_files,
+    _verdict_formats,
+    _verdict_owner,
+    _verdict_publish,
+    _verdict_serve,
+):
     for _command in _part.COMMANDS:
         verdict.add_command(_command)

@@ -20,7 +20,7 @@ from sqlalchemy import (
 from eaa.storage.migrate import Steps
 from eaa.storage.schema import NAMING, Instant
 
-__all__ = ["STEPS", "changes", "metadata", "provenance", "sets", "values"]
+__all__ = ["STEPS", "changes", "metadata", "provenance", "sets", "sources", "values"]
 
 STEPS: Final = Steps("eaa.verdict:migrations", "0001", "verdict_version")
 metadata: Final = MetaData(naming_convention={**NAMING, "uq": "uq_%(table_name)s_%(column_0_name)s"})
@@ -57,6 +57,18 @@ provenance = Table(
     Column("envelope", LargeBinary, nullable=False),
 )
 """Signed statements about where artifacts come from, by the SHA-256 that sets name them by."""
+
+sources = Table(
+    "verdict_sources",
+    metadata,
+    Column("url", Text, primary_key=True),
+    Column("sequence", BigInteger, nullable=False),
+    Column("asked_at", Instant),
+    Column("followed_at", Instant),
+    Column("error", Text, nullable=False),
+    Column("held", Text, nullable=False),
+)
+"""The Verdicts that are subscribed to: the last index that was followed, when it was asked for, what was wrong last, and why it is held."""
 
 changes = Table(
     "verdict_changes",

@@ -19,14 +19,15 @@ from eaa.storage.connections import open_connections
 from eaa.storage.migrate import migrate
 from eaa.storage.owner import state_version
 from eaa.tee.registry import kinds
-from eaa.verdict import store
+from eaa.verdict import following, store
 from eaa.verdict.envelope import parse_envelope
 from eaa.verdict.errors import SignatureRefused
+from eaa.verdict.index import Index, Listed
 from eaa.verdict.lifecycle import Action, State
 from eaa.verdict.reference_set import ReferenceSet
 from eaa.verdict.schema import STEPS
 from eaa.verdict.signers import SignerPolicy, open_set
-from eaa.verdict.views import set_details, set_summary
+from eaa.verdict.views import set_details, set_summary, source_summary
 from eaa.verifier.expected_sets import ExpectedSet, ExpectedSets, MeasuredInput
 
 if TYPE_CHECKING:
@@ -209,9 +210,72 @@ class ReferenceSets:
         if what in {Action.ACTIVATE, Action.ROLLBACK}:
             self._require_valid(found)
         cause = store.Cause(who, _reason(why), self._clock())
-        stored = await self._connections.write(store.act, found.digest, what, cause, envelope=found.envelope)
+        stored = await self._connections.write(
+            following.act_and_hold, found.digest, what, cause, envelope=found.envelope
+        )
         _log.info("set %s: %s %s by %s", stored.state, stored.name, stored.digest, who)
         return self._summary(stored)
+
+    # Other Verdicts
+
+    async def index(self) -> Index:
+        """Return every set and where it stands, under the number of the last change."""
+        # The number is read first: a change in between makes the list too new, never stale.
+        sequence = await self.state_version()
+        found = await self._connections.read(store.listed)
+        return Index(sequence, tuple(Listed(each.digest, each.state) for each in found))
+
+    async def envelope(self, digest: str) -> bytes:
+        """Return a set as it was signed.
+
+        :raises NotFound: when there is none of that digest.
+        """
+        return (await self._connections.read(store.one, digest)).envelope
+
+    async def missing(self, index: Index) -> list[str]:
+        """Return the digests of the sets of another Verdict's index that are not here."""
+        return [each.digest for each in await self._connections.read(following.missing, index)]
+
+    async def follow(self, url: str, index: Index) -> list[str]:
+        """Lead the sets that are here to where another Verdict's index has them, as far as they are signed; return what was refused.
+
+        :raises AccessDenied: when the index is older than the last one of that Verdict.
+        """
+        active = {each.digest for each in index.sets if each.state is State.ACTIVE}
+        refused, policy, at = [], self._signers(), self._clock()
+        for found in await self._connections.read(store.listed):
+            if found.digest in active and found.state is not State.ACTIVE:
+                try:
+                    open_set(found.envelope, policy, at)
+                except EaaError as error:
+                    refused.append(f"{found.name}: {error}")
+                    active.discard(found.digest)
+        allowed = tuple(
+            each for each in index.sets if each.state is not State.ACTIVE or each.digest in active
+        )
+        cause = store.Cause(url, f"index {index.sequence}", at)
+        return refused + await self._connections.write(
+            following.follow, url, Index(index.sequence, allowed), cause
+        )
+
+    async def note_failure(self, url: str, error: str) -> None:
+        """Write down that a Verdict could not be followed."""
+        await self._connections.write(following.note_failure, url, error, self._clock())
+
+    async def sources(self) -> list[dict[str, Any]]:
+        """Return how it stands with the Verdicts that are subscribed to."""
+        return [source_summary(each) for each in await self._connections.read(following.sources_listed)]
+
+    async def set_source(self, url: str, action: str) -> dict[str, Any]:
+        """``resume`` following a Verdict that is held, or ``accept-older``: let its next index be older than the last one, once.
+
+        :raises NotFound: when it is not subscribed to.
+        :raises InputError: when there is no such action.
+        """
+        known = {"resume": following.resume, "accept-older": following.accept_older}
+        if action not in known:
+            raise InputError(f"{action[:40]!r} cannot be done", hint=f"There are: {', '.join(known)}.")
+        return source_summary(await self._connections.write(known[action], url))
 
     # Proofs
 

@@ -129,12 +129,19 @@ def propose(
 
 
 def act(
-    connection: Connection, digest: str, action: Action, cause: Cause, *, envelope: bytes | None = None
+    connection: Connection,
+    digest: str,
+    action: Action,
+    cause: Cause,
+    *,
+    envelope: bytes | None = None,
+    alone: bool = False,
 ) -> StoredSet:
     """Lead a set to its next state, and with it the sets that make room for it. All of it happens or nothing.
 
     An activation retires the version that the set supersedes; a rollback retires every newer one.
 
+    :param alone: no other set makes room.
     :param envelope: what was verified before this transaction: it must still be the set's.
     :raises NotFound: when there is no such set.
     :raises SetRefused: when it may not go there.
@@ -147,7 +154,7 @@ def act(
     if state is State.ACTIVE:
         if action is Action.ACTIVATE:
             _require_newest(connection, found)
-        for other in _making_room(connection, found, action):
+        for other in () if alone else _making_room(connection, found, action):
             _lead(
                 connection,
                 other,

@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
+    from eaa.verdict.following import SourceState
     from eaa.verdict.reference_set import ReferenceSet
     from eaa.verdict.store import Change, StoredSet
 
-__all__ = ["set_details", "set_summary"]
+__all__ = ["set_details", "set_summary", "source_summary"]
 
 
 def set_summary(
@@ -69,6 +70,18 @@ def set_details(
             }
             for each in changes
         ],
+    }
+
+
+def source_summary(found: SourceState) -> dict[str, Any]:
+    """Return how it stands with a Verdict that is subscribed to."""
+    return {
+        "url": found.url,
+        "sequence": found.sequence,
+        "asked_at": _time(found.asked_at),
+        "followed_at": _time(found.followed_at),
+        "error": found.error,
+        "held": found.held,
     }
 
 

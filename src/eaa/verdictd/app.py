@@ -101,6 +101,8 @@ def _public(services: Services) -> APIRouter:
 
     @router.get("/metrics")
     async def metrics() -> Response:
+        if services.sets is not None:
+            services.metrics.follows(await services.sets.sources())
         return Response(services.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
     return router

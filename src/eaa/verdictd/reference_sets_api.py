@@ -58,6 +58,13 @@ class Change(_Body):
     workloads: int = Field(default=200, ge=0, le=MAX_WORKLOADS)
 
 
+class SourceChange(_Body):
+    """What to do with a Verdict that is subscribed to."""
+
+    url: str = Field(max_length=2048)
+    action: str = Field(max_length=40)
+
+
 def reference_sets_router(services: Services, sets: ReferenceSetSource) -> APIRouter:
     """Return the routes, without the check of who asks; :func:`eaa.verdictd.app.create_app` puts it before them."""
     router = APIRouter(prefix="/eaa/v0/reference-sets")
@@ -83,6 +90,18 @@ def reference_sets_router(services: Services, sets: ReferenceSetSource) -> APIRo
     @router.get("/explain")
     async def explain(value: _Text) -> dict[str, Any]:
         return {"reference_sets": await sets.explain(value)}
+
+    @router.get("/sources")
+    async def sources() -> dict[str, Any]:
+        return {"sources": await sets.sources()}
+
+    @router.post("/sources")
+    async def set_source(
+        body: Annotated[SourceChange, Depends(json_body(SourceChange))],
+    ) -> dict[str, Any]:
+        changed = await sets.set_source(body.url, body.action)
+        log.info("subscription changed", url=body.url, action=body.action)
+        return changed
 
     @router.get("/{name:path}")
     async def get(name: str) -> dict[str, Any]:

@@ -78,6 +78,17 @@ class ReferenceSetSource(Protocol):
         """
         ...
 
+    async def sources(self) -> list[dict[str, Any]]:
+        """Return how it stands with the Verdicts that are subscribed to."""
+        ...
+
+    async def set_source(self, url: str, action: str) -> dict[str, Any]:
+        """Do ``resume`` or ``accept-older`` to one of those.
+
+        :raises EaaError: when there is no such Verdict or action.
+        """
+        ...
+
     async def propose(
         self, envelope: bytes, *, who: str, why: str = "", provenance: Sequence[bytes] = ()
     ) -> dict[str, Any]:

@@ -37,6 +37,15 @@ def upgrade() -> None:
         sa.Column("envelope", sa.LargeBinary, nullable=False),
     )
     op.create_table(
+        "verdict_sources",
+        sa.Column("url", sa.Text, primary_key=True),
+        sa.Column("sequence", sa.BigInteger, nullable=False),
+        sa.Column("asked_at", sa.BigInteger),
+        sa.Column("followed_at", sa.BigInteger),
+        sa.Column("error", sa.Text, nullable=False),
+        sa.Column("held", sa.Text, nullable=False),
+    )
+    op.create_table(
         "verdict_changes",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
         sa.Column("digest", sa.Text, sa.ForeignKey("verdict_sets.digest"), nullable=False, index=True),
