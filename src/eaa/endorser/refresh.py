@@ -97,12 +97,11 @@ class Refresher:
     async def needed(self) -> dict[str, Need]:
         """Return what is to be kept fresh, by name: what is held, seen or wanted, and offered by a source."""
         seen = await self._store.connections.read(platforms.listed)
-        registered = await self._store.connections.read(pck_store.registered)
         every = (
             *self._wanted,
             *self._store.snapshot().kept(),
             *(need for each in seen for need in each.needs()),
-            *(each.need for each in registered),
+            *await self._store.connections.read(pck_store.needs),
         )
         return {each.name: each for each in every if any(source.offers(each) for source in self._sources)}
 
