@@ -115,7 +115,7 @@ async def diagnose(store: Store, wanted: Iterable[Need] = (), *, at: datetime | 
         for need in platform.needs():
             needed[need.name] = need
             count[need.name] = count.get(need.name, 0) + 1
-    for need in snapshot.kept():
+    for need in (*snapshot.kept(), *(Need(FMSPCS, root, "") for root in families)):
         needed.setdefault(need.name, need)
     unsigned = await store.connections.read(_unsigned_and_pck, families)
     objects = (

@@ -13,6 +13,7 @@ import logging
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import delete, select, union, update
@@ -155,19 +156,26 @@ def _by_channel(every: Iterable[Version]) -> Iterable[list[Version]]:
 
 def _superseded(
     chain: list[Version], handed_out: dict[int, set[str]], retention: Retention, at: datetime
-) -> Iterable[Version]:
-    """Yield the beginning of a channel's history that is beyond the limits: never what it hands out, or is in force."""
-    for index, version in enumerate(chain[:-1]):
+) -> list[Version]:
+    """Return the beginning of a channel's history that is beyond the limits: never what it hands out, or is in force."""
+    count = 0
+    for index, (version, following) in enumerate(pairwise(chain)):
         current = version.slot in handed_out.get(version.id, ())
-        if current or version.subject.next_update >= at:
-            return
-        following = chain[index + 1]
         since = max(following.stored_at, following.subject.issued)
-        if not _beyond(retention.history_days, since, at) and not (
+        beyond = _beyond(retention.history_days, since, at) or (
             retention.history_versions is not None and len(chain) - index > retention.history_versions
-        ):
-            return
-        yield version
+        )
+        if current or version.subject.next_update >= at or not beyond:
+            break
+        count += 1
+    # Where an operator has forced an older version in, what stays might pass for that of an earlier day.
+    while count and max(map(_rank, chain[:count])) > min(map(_rank, chain[count:])):
+        count -= 1
+    return chain[:count]
+
+
+def _rank(version: Version) -> tuple[int, datetime]:
+    return version.subject.evaluation_number, version.subject.issued
 
 
 def _certificates(connection: Connection, retention: Retention, at: datetime) -> list[int]:
