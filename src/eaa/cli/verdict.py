@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import click
 
-from eaa.cli import _verdict_files
+from eaa.cli import _verdict_files, _verdict_formats
 
 __all__ = ["verdict"]
 
@@ -22,9 +22,10 @@ def verdict() -> None:
       eaa verdict show web-1.json
       eaa verdict sign web-1.json --key security
       eaa verdict verify web-1.json --signers signers.toml
+      eaa verdict export web-1.json --format corim --key release --out web-1.corim
     """  # noqa: D301 - click keeps the lines after \b
 
 
-for _part in (_verdict_files,):
+for _part in (_verdict_files, _verdict_formats):
     for _command in _part.COMMANDS:
         verdict.add_command(_command)
