@@ -74,9 +74,9 @@ def compare(provenances: Sequence[Provenance], threshold: int) -> Agreement:
     """
     first = provenances[0]
     for other in provenances:
-        if (other.build_type, other.build_file()) != (first.build_type, first.build_file()):
+        if (other.build_type, other.external) != (first.build_type, first.external):
             raise ProvenanceRefused(
-                f"{first.builder} and {other.builder} built different build files",
+                f"{first.builder} and {other.builder} built from different build files or parameters",
                 check="provenance.same-build",
                 hint="Compare builds of the same file.",
             )
