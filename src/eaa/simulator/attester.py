@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from eaa.rats import ConfigurationError
+from eaa.simulator.booted import BOOT_SETTINGS, boot_guest
 from eaa.simulator.faults import combine
 from eaa.simulator.measure import DEFAULT_IMAGE, init_data_digest
 from eaa.simulator.mint import DEFAULT_MACHINE, LAUNCH_FIELDS, REGISTERS, mint_quote, require_applicable
@@ -27,6 +28,7 @@ _KNOWN: Final = (
     "faults",
     "quote_version",
     "init_data_file",
+    *BOOT_SETTINGS,
     *_ALL_REGISTERS,
 )
 _LAUNCH_FIELD_SIZES: Final = {"tdx": 48, "sgx": 64}
@@ -36,7 +38,8 @@ class SimulatedAttester:
     """A guest on a simulated machine.
 
     Settings: ``vendor`` (required: folder of the chip maker, or Verdictd's data folder), ``tee`` (``tdx``, the default, or ``sgx``),
-    ``image`` (words that the guest is made of), registers such as ``mr_td`` in hex (they go before the image), ``machine``
+    ``image`` (words that the guest is made of), or for ``tdx`` what it is booted from: ``firmware``, ``kernel``, ``initrd`` (files),
+    ``cmdline``, ``memory``, ``acpi`` (see :mod:`eaa.simulator.booted`; evidence then has the event log), registers such as ``mr_td`` in hex (they go before the image), ``machine``
     (a name), ``faults`` (names, as a list or separated by commas), ``quote_version``, ``init_data_file`` (what the host launched the
     guest with: its digest is in the evidence).
     """
@@ -70,7 +73,15 @@ class SimulatedAttester:
                 hint="Name the folder of a chip maker, or the data folder of a Verdictd that runs with --simulator.",
             )
         self._image = _text(settings, "image", DEFAULT_IMAGE)
-        self._registers = {name: _register(settings, name) for name in _ALL_REGISTERS if name in settings}
+        booted = {name: _text(settings, name, "") for name in BOOT_SETTINGS if name in settings}
+        guest = boot_guest(booted) if booted else None
+        if guest is not None and self._tee != "tdx":
+            raise ConfigurationError(
+                f"only a simulated TD is booted from files, no {self._tee} guest", hint='Set tee = "tdx".'
+            )
+        self._event_log = b64encode(guest.event_log).decode() if guest is not None else None
+        self._registers = dict(guest.registers) if guest is not None else {}
+        self._registers |= {name: _register(settings, name) for name in _ALL_REGISTERS if name in settings}
         if "init_data_file" in settings:
             self._registers[LAUNCH_FIELDS[self._tee]] = _launched_with(
                 _text(settings, "init_data_file", ""), _LAUNCH_FIELD_SIZES[self._tee]
@@ -93,7 +104,7 @@ class SimulatedAttester:
         :raises ConfigurationError: when there are more bytes.
         """
         quote = b64encode(self._quote(report_data)).decode()
-        return {"cc_eventlog": None, "quote": quote} if self._tee == "tdx" else {"quote": quote}
+        return {"cc_eventlog": self._event_log, "quote": quote} if self._tee == "tdx" else {"quote": quote}
 
     def _quote(self, report_data: bytes) -> bytes:
         return mint_quote(
