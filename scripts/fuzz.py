@@ -63,7 +63,7 @@ with _INSTRUMENTED:
     from eaa.rim.corim import parse_comid, unwrap_corim
     from eaa.rim.cose import parse_sign1, sign1
     from eaa.rim.names import named_values
-    from eaa.rim.rvps import parse_message, values_of_message
+    from eaa.rim.rvps import parse_message, values_in
     from eaa.rim.swid import rim_values
     from eaa.simulator.amd import AmdChipMaker
     from eaa.simulator.azure import AzureVm
@@ -186,8 +186,7 @@ TARGETS: dict[str, Callable[[bytes], Any]] = {
     "cose": lambda data: parse_sign1(data).signed_by(VERDICT_KEY.public_key()),
     "corim": _corim,
     "comid": parse_comid,
-    "rvps-message": lambda data: values_of_message(parse_json(data, MAX_LENGTH)),
-    "rvps-document": parse_message,
+    "rvps-message": lambda data: values_in(parse_message(data)),
     "swid-rim": rim_values,
 }
 
@@ -382,7 +381,6 @@ def _verdict_seeds(now: datetime) -> dict[str, list[bytes]]:
         "corim": [corim_of(found), signed_corim_of(found, VERDICT_KEY)],
         "comid": [comid],
         "rvps-message": messages,
-        "rvps-document": messages,
         "swid-rim": [rim],
     }
 
