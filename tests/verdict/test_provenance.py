@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,7 +18,7 @@ from eaa._keys import key_id, public_pem
 from eaa.rats import ConfigurationError
 from eaa.verdict.agreement import compare
 from eaa.verdict.envelope import Opened, seal
-from eaa.verdict.errors import StatementError
+from eaa.verdict.errors import SignatureRefused, StatementError
 from eaa.verdict.provenance import (
     BUILD_TYPE,
     BuilderPolicy,
@@ -25,7 +26,7 @@ from eaa.verdict.provenance import (
     Provenance,
     ProvenanceRefused,
     check_provenance,
-    open_by_keys,
+    open_signed,
     parse_builders,
 )
 from eaa.verdict.statement import Artifact, Statement
@@ -35,15 +36,20 @@ if TYPE_CHECKING:
 
 TEXT = b"format = 1\n"
 ALPHA, BETA = "urn:acme:builder:alpha", "urn:acme:builder:beta"
+IDENTITY = "https://ci.example.test/build https://ci.example.test"
 INITRD = sha256(b"initrd").hexdigest()
 SOUND = Provenance(
     builder=ALPHA,
     build_type=BUILD_TYPE,
     outputs=(Artifact.of("initrd", b"initrd"), Artifact.of("kernel", b"kernel")),
     dependencies=(
-        Dependency("", "build-file", sha256(TEXT).hexdigest()),
-        Dependency("pkg:deb/debian/busybox-static@1?arch=amd64", "environment/busybox-static", "1" * 64),
-        Dependency("file:init", "source/init", "2" * 64),
+        Dependency("", "build-file", (("sha256", sha256(TEXT).hexdigest()),)),
+        Dependency(
+            "pkg:deb/debian/busybox-static@1?arch=amd64",
+            "environment/busybox-static",
+            (("sha256", "1" * 64),),
+        ),
+        Dependency("file:init", "source/init", (("sha256", "2" * 64),)),
     ),
     external={"buildFile": TEXT.decode(), "sha256": sha256(TEXT).hexdigest()},
     internal={},
@@ -71,14 +77,14 @@ build_types = ["{BUILD_TYPE}"]
 sources = {sources}
 [builders."{BETA}"]
 keys = ["{beta}"]
-identities = ["https://ci.example.test/build"]
+identities = [{{ identity = "https://ci.example.test/build", issuer = "https://ci.example.test" }}]
 build_types = ["{BUILD_TYPE}"]
 sources = ["pkg:deb/debian/*", "file:*"]
 """.encode()
 
 
 def opened(provenance: Provenance, key: PrivateKey, policy: BuilderPolicy) -> Opened:
-    return open_by_keys(seal(provenance.to_statement(), [key]), policy)
+    return open_signed(seal(provenance.to_statement(), [key]), policy)
 
 
 def test_what_a_trusted_builder_signed_holds(policy: BuilderPolicy, keys: tuple[PrivateKey, ...]) -> None:
@@ -89,12 +95,40 @@ def test_what_a_trusted_builder_signed_holds(policy: BuilderPolicy, keys: tuple[
 
 def test_an_identity_counts_as_a_key_does(policy: BuilderPolicy) -> None:
     """A verified bundle is a statement and who stands behind it; that is all that is asked of one."""
-    bundle = Opened(replace(SOUND, builder=BETA).to_statement(), frozenset({"https://ci.example.test/build"}))
+    bundle = Opened(replace(SOUND, builder=BETA).to_statement(), frozenset({IDENTITY}))
     assert check_provenance(bundle, policy, {"initrd": INITRD}).builder == BETA
-    forged = Opened(SOUND.to_statement(), frozenset({"https://ci.example.test/build"}))
+    forged = Opened(SOUND.to_statement(), frozenset({IDENTITY}))
     with pytest.raises(ProvenanceRefused) as refused:
         check_provenance(forged, policy, {})
     assert refused.value.check == "provenance.signature"
+
+
+def test_a_real_bundle_is_held_against_its_builder() -> None:
+    """GitHub's SLSA provenance of a release: its builder is an identity, its source a repository, its artifact a wheel."""
+    pytest.importorskip("sigstore", reason="sigstore is not installed")
+    data = (Path(__file__).parent / "data" / "pypi-attestations-0.0.19.slsa.sigstore.json").read_bytes()
+    repository = "https://github.com/trailofbits/pypi-attestations"
+    workflow = f"{repository}/.github/workflows/release.yml@refs/tags/v0.0.19"
+    entry = f"""
+[builders."{workflow}"]
+identities = [{{ identity = "{workflow}", issuer = "https://token.actions.githubusercontent.com" }}]
+build_types = ["https://actions.github.io/buildtypes/workflow/v1"]
+sources = ["git+{repository}@*"]
+"""
+    policy = parse_builders(entry.encode(), lambda _: b"")
+    wheel = "9bb1add04b1b4e182be6b0b80931593f7a291eb49d69b4fd728a5d4cbcdc4bd3"
+    bundle = open_signed(data, policy)
+    assert check_provenance(bundle, policy, {"wheel": wheel}).builder == workflow
+    for change, check in (
+        (("@*", "@refs/heads/*"), "source"),
+        (("workflow/v1", "workflow/v2"), "build-type"),
+    ):
+        other = parse_builders(entry.replace(*change).encode(), lambda _: b"")
+        with pytest.raises(ProvenanceRefused) as refused:
+            check_provenance(open_signed(data, other), other, {})
+        assert refused.value.check == f"provenance.{check}"
+    with pytest.raises(SignatureRefused):
+        open_signed(data, parse_builders(entry.replace("v0.0.19", "v0.0.18").encode(), lambda _: b""))
 
 
 @pytest.mark.parametrize(
@@ -104,10 +138,10 @@ def test_an_identity_counts_as_a_key_does(policy: BuilderPolicy) -> None:
         ({"builder": BETA}, "provenance.signature"),
         ({"build_type": "https://example.test/other"}, "provenance.build-type"),
         (
-            {"dependencies": (Dependency("https://example.test/x", "x", "3" * 64),)},
+            {"dependencies": (Dependency("https://example.test/x", "x", (("sha256", "3" * 64),)),)},
             "provenance.source",
         ),
-        ({"dependencies": (Dependency("file:init", "source/init", ""),)}, "provenance.source"),
+        ({"dependencies": (Dependency("file:init", "source/init", ()),)}, "provenance.source"),
         ({"outputs": (Artifact.of("kernel", b"kernel"),)}, "provenance.subject"),
         ({"outputs": (Artifact.of("initrd", b"other"),)}, "provenance.subject"),
     ],
@@ -128,7 +162,7 @@ def test_an_unsigned_or_strangers_provenance_is_refused(
     """Nobody's signature, and that of a key that nobody configured."""
     for signers in ([], [keys[2]]):
         with pytest.raises(ProvenanceRefused) as refused:
-            check_provenance(open_by_keys(seal(SOUND.to_statement(), signers), policy), policy, {})
+            check_provenance(open_signed(seal(SOUND.to_statement(), signers), policy), policy, {})
         assert refused.value.check == "provenance.signature"
 
 
@@ -154,7 +188,10 @@ def test_others_provenance_is_read(policy: BuilderPolicy) -> None:
     }
     artifact = Artifact.of("x", b"x")
     found = Provenance.from_statement(Statement((artifact,), "https://slsa.dev/provenance/v1", predicate))
-    assert (found.builder, found.dependencies[0].sha256) == ("https://example.test/runner", "")
+    assert (found.builder, found.dependencies[0].digests) == (
+        "https://example.test/runner",
+        (("gitCommit", "0" * 40),),
+    )
     with pytest.raises(StatementError, match="has a build file"):
         found.build_file()
 
@@ -243,7 +280,7 @@ def test_builds_of_different_files_are_not_compared() -> None:
 
 def test_keys_are_known_by_what_they_are(policy: BuilderPolicy, keys: tuple[PrivateKey, ...]) -> None:
     """A builder's signers are the ids of its keys and its identities."""
-    assert policy.builders[BETA].signers == {key_id(keys[1].public_key()), "https://ci.example.test/build"}
+    assert policy.builders[BETA].signers == {key_id(keys[1].public_key()), IDENTITY}
 
 
 _JSON = st.recursive(

@@ -193,6 +193,11 @@ def _rebuild(
     multiple=True,
     help="File that each provenance must speak of.",
 )
+@click.option(
+    "--trusted-root",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Roots of sigstore bundles, instead of the public instance's.",
+)
 @json_option
 @click.pass_context
 def compare(
@@ -201,12 +206,13 @@ def compare(
     builders: Path,
     threshold: int,
     artifacts: tuple[Path, ...],
+    trusted_root: Path | None,
     *,
     as_json: bool,
 ) -> None:
     """Say whether independent builders made the same.
 
-    Each PROVENANCE must be signed by the builder that it names. A builder counts once. If one of them made something else, or they are
+    Each PROVENANCE, a DSSE envelope or a sigstore bundle, must be signed by the builder that it names. A builder counts once. If one of them made something else, or they are
     fewer than --threshold, the status is 1 and nothing of it should be published.
 
     \b
@@ -215,11 +221,11 @@ def compare(
     """  # noqa: D301 - click keeps the lines after \b
     from eaa.verdict.agreement import compare as lay_beside  # noqa: PLC0415 - --help does not need it
     from eaa.verdict.delivery import sha256_of  # noqa: PLC0415
-    from eaa.verdict.provenance import check_provenance, open_by_keys, parse_builders  # noqa: PLC0415
+    from eaa.verdict.provenance import check_provenance, open_signed, parse_builders  # noqa: PLC0415
 
     policy = parse_builders(_read(builders), lambda name: _read(builders.parent / name))
     given = {path.name: sha256_of(path) for path in artifacts}
-    proven = [check_provenance(open_by_keys(each, policy), policy, given) for each in provenance]
+    proven = [check_provenance(open_signed(each, policy, trusted_root), policy, given) for each in provenance]
     agreement = lay_beside(proven, threshold)
     if as_json and not agreement.reached:
         echo_json(agreement.to_json())

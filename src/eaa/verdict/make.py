@@ -79,7 +79,7 @@ def make(
         builder=builder,
         build_type=BUILD_TYPE,
         outputs=outputs,
-        dependencies=tuple(Dependency(pin.uri, pin.name, pin.sha256) for pin in file.pins),
+        dependencies=tuple(Dependency(pin.uri, pin.name, (("sha256", pin.sha256),)) for pin in file.pins),
         external={"buildFile": file.text.decode(), "sha256": file.digest, "name": file.name},
         internal=internal,
         started=started,

@@ -7,8 +7,8 @@ Builders are configured in TOML::
     alpha = "alpha.pub"                       # a file beside this one, or the PEM itself
 
     [builders."urn:acme:builder:alpha"]
-    keys = ["alpha"]                          # who signs for this builder
-    identities = []                           # or which identities of sigstore bundles do
+    keys = ["alpha"]                          # who signs for this builder; for one that makes sigstore bundles:
+    # identities = [{ identity = "https://github.com/…@refs/tags/v1", issuer = "https://token.actions.githubusercontent.com" }]
     build_types = ["urn:eaa:build:1"]
     sources = ["pkg:deb/debian/*", "file:*"]  # each thing that went in must match one
 
@@ -26,16 +26,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from eaa._json import parse_json
 from eaa._keys import key_id, read_public_key
 from eaa.rats import AccessDenied, ConfigurationError
 from eaa.verdict._reasons import first_reason
 from eaa.verdict.build_file import MAX_BUILD_FILE
 from eaa.verdict.envelope import Opened, parse_envelope
 from eaa.verdict.errors import StatementError
+from eaa.verdict.sigstore import MAX_BUNDLE, Identity, open_bundle
 from eaa.verdict.statement import Artifact, Statement
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from eaa._keys import PublicKey
 
@@ -48,7 +51,7 @@ __all__ = [
     "Provenance",
     "ProvenanceRefused",
     "check_provenance",
-    "open_by_keys",
+    "open_signed",
     "parse_builders",
 ]
 
@@ -67,15 +70,15 @@ class ProvenanceRefused(AccessDenied):
 
 @dataclass(frozen=True, slots=True)
 class Dependency:
-    """Something that went into a build: where it comes from, what it is called in the build, and its digest."""
+    """Something that went into a build: where it comes from, what it is called in the build, and its digests, sorted."""
 
     uri: str
     name: str
-    sha256: str
+    digests: tuple[tuple[str, str], ...]
 
     def to_json(self) -> dict[str, Any]:
         """Return it as an in-toto ResourceDescriptor."""
-        described = {"name": self.name, "digest": {"sha256": self.sha256}}
+        described = {"name": self.name, "digest": dict(self.digests)}
         return {"uri": self.uri, **described} if self.uri else described
 
 
@@ -138,7 +141,7 @@ class Provenance:
             build_type=definition.build_type,
             outputs=statement.subject,
             dependencies=tuple(
-                Dependency(each.uri, each.name, each.digest.get("sha256", ""))
+                Dependency(each.uri, each.name, tuple(sorted(each.digest.items())))
                 for each in definition.resolved_dependencies
             ),
             external=definition.external_parameters,
@@ -178,21 +181,34 @@ class Builder:
 
 @dataclass(frozen=True, slots=True)
 class BuilderPolicy:
-    """The builders that an owner trusts, and the keys that sign for them."""
+    """The builders that an owner trusts, and the keys and sigstore identities that sign for them."""
 
     keys: tuple[PublicKey, ...]
+    identities: tuple[Identity, ...]
     builders: Mapping[str, Builder]
 
 
-def open_by_keys(data: bytes, policy: BuilderPolicy) -> Opened:
-    """Return what an envelope says, and which of the builders' keys signed it: it may be none.
+def open_signed(data: bytes, policy: BuilderPolicy, trusted_root: Path | None = None) -> Opened:
+    """Return what an envelope or a sigstore bundle says, and who of the policy's keys or identities signed it: of keys it may be none.
 
-    A sigstore bundle gives the same once it is verified, with the identity that it proves in place of a key's id.
-
-    :raises StatementError: when it is no envelope around a statement.
+    :raises StatementError: when it is neither of them around a statement.
+    :raises SignatureRefused: when it is a bundle that none of the identities signed, or whose proof does not hold.
     """
+    if _is_bundle(data):
+        statement, identity = open_bundle(data, policy.identities, trusted_root)
+        return Opened(statement, frozenset({_signer(identity)}))
     sealed = parse_envelope(data)
     return Opened(sealed.statement(), sealed.signers(policy.keys))
+
+
+def _is_bundle(data: bytes) -> bool:
+    value = parse_json(data, MAX_BUNDLE, error=StatementError)
+    return isinstance(value, dict) and "verificationMaterial" in value
+
+
+def _signer(identity: Identity) -> str:
+    """Return how a sigstore identity stands among signers; a key's id never has a space."""
+    return f"{identity.identity} {identity.issuer}"
 
 
 def check_provenance(opened: Opened, policy: BuilderPolicy, artifacts: Mapping[str, str]) -> Provenance:
@@ -229,7 +245,7 @@ def check_provenance(opened: Opened, policy: BuilderPolicy, artifacts: Mapping[s
 def _check_sources(found: Provenance, builder: Builder) -> None:
     for each in found.dependencies:
         # The build file itself has no address: what it is follows from its digest, and what it wants is listed after it.
-        if not each.sha256:
+        if not each.digests:
             raise ProvenanceRefused(
                 f"{each.uri[:200] or each.name[:200]} went in without a digest",
                 check="provenance.source",
@@ -304,9 +320,14 @@ class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
+class _IdentityEntry(_Strict):
+    identity: str
+    issuer: str
+
+
 class _BuilderEntry(_Strict):
     keys: list[str] = []
-    identities: list[str] = []
+    identities: list[_IdentityEntry] = []
     build_types: Annotated[list[str], Field(min_length=1)]
     sources: Annotated[list[str], Field(min_length=1)]
 
@@ -333,19 +354,25 @@ def parse_builders(data: bytes, read: Callable[[str], bytes]) -> BuilderPolicy:
         name: read_public_key(text.encode() if "-----BEGIN" in text else read(text))
         for name, text in entries.keys.items()
     }
-    builders = {name: _builder(name, entry, keys) for name, entry in entries.builders.items()}
+    builders: dict[str, Builder] = {}
+    identities: list[Identity] = []
     speaks_for: dict[str, str] = {}
-    for builder in builders.values():
-        for signer in builder.signers:
-            if speaks_for.setdefault(signer, builder.id) != builder.id:
-                raise _unsound(f"{signer[:100]} speaks for {speaks_for[signer]} and for {builder.id}")
-    return BuilderPolicy(tuple(keys.values()), builders)
+    for name, entry in entries.builders.items():
+        own = [Identity(each.identity, each.issuer) for each in entry.identities]
+        identities += own
+        builders[name] = _builder(name, entry, keys, own)
+        for signer in builders[name].signers:
+            if speaks_for.setdefault(signer, name) != name:
+                raise _unsound(f"{signer[:200]} speaks for {speaks_for[signer][:200]} and for {name[:200]}")
+    return BuilderPolicy(tuple(keys.values()), tuple(identities), builders)
 
 
-def _builder(name: str, entry: _BuilderEntry, keys: Mapping[str, PublicKey]) -> Builder:
+def _builder(
+    name: str, entry: _BuilderEntry, keys: Mapping[str, PublicKey], identities: Sequence[Identity]
+) -> Builder:
     if unknown := [each for each in entry.keys if each not in keys]:
         raise _unsound(f"{name[:100]} has the key {unknown[0][:100]!r}, which is not in [keys]")
-    signers = frozenset([*(key_id(keys[each]) for each in entry.keys), *entry.identities])
+    signers = frozenset([*(key_id(keys[each]) for each in entry.keys), *map(_signer, identities)])
     if not signers:
         raise _unsound(f"{name[:100]} has neither keys nor identities")
     return Builder(name, signers, frozenset(entry.build_types), tuple(entry.sources))
