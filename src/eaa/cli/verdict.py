@@ -6,6 +6,7 @@ from __future__ import annotations
 import click
 
 from eaa.cli import (
+    _verdict_build,
     _verdict_files,
     _verdict_formats,
     _verdict_owner,
@@ -18,11 +19,13 @@ __all__ = ["verdict"]
 
 @click.group()
 def verdict() -> None:
-    """Make and sign reference values from what was built.
+    """Build, measure and sign: from sources to reference values.
 
     \b
     Examples:
       eaa verdict key new release
+      eaa verdict build build.toml --out dist --key builder
+      eaa verdict rebuild dist/provenance.dsse.json --sources . --out again
       eaa verdict measure --product acme/web --version 1 --tee tdx --firmware OVMF.fd --kernel vmlinuz \\
         --initrd initrd.img --cmdline 'console=ttyS0' --key release --out web-1.json
       eaa verdict show web-1.json
@@ -36,6 +39,7 @@ def verdict() -> None:
 
 
 for _part in (
+    _verdict_build,
     _verdict_files,
     _verdict_formats,
     _verdict_owner,
