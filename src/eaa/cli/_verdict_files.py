@@ -121,16 +121,16 @@ def sign(path: Path, keys: Sequence[bytes], out: Path | None, *, as_json: bool) 
 @at_option
 @json_option
 def verify(data: bytes, signers_file: Path, at: datetime, *, as_json: bool) -> None:
-    """Tell whether SET is signed by enough of its product's signers, and valid.
+    """Tell whether SET is signed by enough of its product's signers, and valid. SET is an envelope, or a CoRIM that export made.
 
     \b
     Example:
       eaa verdict verify web-3.json --signers signers.toml
     """  # noqa: D301 - click keeps the lines after \b
-    from eaa.verdict.signers import open_set  # noqa: PLC0415 - --help does not need it
+    from eaa.verdict.corim import open_signed_set  # noqa: PLC0415 - --help does not need it
 
     policy = read_signers(signers_file)
-    opened = open_set(data, policy, at)
+    opened = open_signed_set(data, policy, at)
     found, signers = opened.set, policy.of_product(opened.set.product)
     names = signers.names(opened.signed_by)
     if as_json:

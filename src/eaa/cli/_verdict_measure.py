@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from eaa.verdict.reference_set import ReferenceSet, RegisterValue
     from eaa.verdict.statement import Artifact
 
-__all__ = ["described_set", "key_option", "measure", "sealed_set", "set_options"]
+__all__ = ["described_set", "identity_options", "key_option", "measure", "sealed_set", "set_options"]
 
 _TEES: Final[Mapping[str, click.Command]] = {"tdx": tdx, "snp": snp, "sgx": sgx}
 _MAX_ENVELOPE: Final = 8 << 20
@@ -61,24 +61,32 @@ def set_options(command: click.Command) -> click.Command:
             if name not in artefacts or option.required:  # whoever needs it knows best what it is
                 artefacts[name] = copy.copy(option)
                 artefacts[name].required = False
-    command.params = [*_DESCRIPTION, *artefacts.values(), *command.params]
+    identity = identity_options(click.Choice(list(_TEES)), required=True)
+    command.params = [*identity, *_ORIGIN, *artefacts.values(), *command.params]
     return command
 
 
-_DESCRIPTION: Final = (
-    click.Option(["--product"], required=True, help="Line of software, such as acme/web."),
-    click.Option(
-        ["--version", "version"],
-        type=click.IntRange(1),
-        required=True,
-        help="Number of the set; higher than any before.",
-    ),
-    click.Option(["--tee"], type=click.Choice(list(_TEES)), required=True, help="Kind of TEE it runs in."),
-    click.Option(["--expires"], type=Rfc3339(), help="When the set ends; without it, it has no end."),
-    click.Option(["--issued"], type=Rfc3339(), help="When the set begins; now, unless told."),
-    click.Option(
-        ["--supersedes"], type=click.IntRange(1), help="Version that it retires when it becomes active."
-    ),
+def identity_options(tee: click.ParamType[Any], *, required: bool) -> list[click.Option]:
+    """Return what names a set and says how long it is valid."""
+    return [
+        click.Option(["--product"], required=required, help="Line of software, such as acme/web."),
+        click.Option(
+            ["--version", "version"],
+            type=click.IntRange(1),
+            required=required,
+            help="Number of the set; higher than any before.",
+        ),
+        click.Option(["--tee"], type=tee, required=required, help="Kind of TEE it runs in."),
+        click.Option(["--expires"], type=Rfc3339(), help="When the set ends; without it, it has no end."),
+        click.Option(["--issued"], type=Rfc3339(), help="When the set begins; now, unless told."),
+        click.Option(
+            ["--supersedes"], type=click.IntRange(1), help="Version that it retires when it becomes active."
+        ),
+        click.Option(["--note"], default="", help="Words for whoever reads the set."),
+    ]
+
+
+_ORIGIN: Final = (
     click.Option(
         ["--register", "registers"],
         multiple=True,
@@ -91,7 +99,6 @@ _DESCRIPTION: Final = (
         multiple=True,
         help="Signed statement about where an artefact comes from; kept by its digest.",
     ),
-    click.Option(["--note"], default="", help="Words for whoever reads the set."),
 )
 
 
@@ -164,7 +171,7 @@ def described_set(options: Mapping[str, Any]) -> tuple[ReferenceSet, list[str]]:
 
 
 def sealed_set(described: ReferenceSet, keys: Iterable[bytes], out: Path) -> tuple[bytes, ReferenceSet]:
-    """Return the signed set and what it says; where ``out`` holds the same but for its beginning, that one with the keys' signatures.
+    """Return the signed set and what it says; where ``out`` holds the same but for its beginning, that one with the keys' signatures, too.
 
     :raises ConfigurationError: when ``out`` holds another set of the same product and version, or a key is none.
     """

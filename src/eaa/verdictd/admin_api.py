@@ -13,9 +13,9 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from eaa.rats import NotFound, PolicyError
+from eaa.rim.rvps import values_of_message
 from eaa.verdictd._http import json_body, read_body
 from eaa.verdictd._logging import log
-from eaa.verdictd._values import values_of_message
 from eaa.verdictd.owner_api import MAX_RESOURCE
 from eaa.verdictd.services import RESOURCE_POLICY
 

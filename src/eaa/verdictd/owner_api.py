@@ -14,10 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from eaa.image import ResourceUri
 from eaa.rats import InputError, NotFound
+from eaa.rim.values import checked_reference_values
 from eaa.storage import Conflict
 from eaa.verdictd._http import json_body, read_body
 from eaa.verdictd._logging import log
-from eaa.verdictd._values import checked_reference_values
 from eaa.verdictd.keyprovider import ensure_kek, new_kek_uri
 
 if TYPE_CHECKING:
