@@ -96,6 +96,9 @@ with _INSTRUMENTED:
     from eaa.tee.tpm.pcr_file import pack_pcr_file, parse_pcr_file
     from eaa.tee.tpm.wire import Algorithm, sized
     from eaa.tee.x509 import read_certificates
+    from eaa.verdict.index import Index, Listed
+    from eaa.verdict.lifecycle import State
+    from eaa.verdict.statement import parse_statement
 
     if TYPE_CHECKING:
         from eaa.rats import Endorsements
@@ -168,6 +171,7 @@ TARGETS: dict[str, Callable[[bytes], Any]] = {
     "key-provider-unwrap": parse_unwrap,
     "annotation": AnnotationPacket.from_json,
     "resource-uri": lambda data: ResourceUri.parse_key_id(_text(data)),
+    "verdict-index": lambda data: Index.from_statement(parse_statement(data)),
 }
 
 
@@ -213,6 +217,7 @@ def seeds() -> dict[str, list[bytes]]:
         "key-provider-unwrap": [_key_provider("keyunwrap", {"dc": None, "annotation": wrapped})],
         "annotation": [wrap(bytes(KEK_SIZE), b"{}", kid=ResourceUri("default", "key", "demo")).to_json()],
         "resource-uri": [b"kbs:///default/key/demo"],
+        "verdict-index": [Index(1, (Listed("ab" * 32, State.ACTIVE),)).to_statement().to_bytes()],
         **_snp_and_azure_seeds(maker, now),
         **_tpm_seeds(),
         **_log_seeds(),

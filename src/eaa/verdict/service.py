@@ -193,7 +193,20 @@ class ReferenceSets:
         values = [(each.register, value) for each in reference.registers for value in each.values]
         cause = store.Cause(who, _reason(why), self._clock())
         proofs = _named_provenance(reference, provenance)
-        stored = await self._connections.write(store.propose, new, values, cause, replace=replace)
+        squatter = next(
+            (each for each in known if each.version == reference.version and each is not before), None
+        )
+        unsigned_squatter = (
+            squatter is not None and not _signatures(squatter.envelope, squatter.product, policy)[0]
+        )
+        stored = await self._connections.write(
+            store.propose,
+            new,
+            values,
+            cause,
+            replace=replace,
+            displace=squatter.digest if squatter is not None and unsigned_squatter and signed_by else None,
+        )
         if proofs:
             await self._connections.write(store.keep_provenance, proofs)
         _log.info("set proposed: %s %s", stored.name, stored.digest)
@@ -231,6 +244,13 @@ class ReferenceSets:
         :raises NotFound: when there is none of that digest.
         """
         return (await self._connections.read(store.one, digest)).envelope
+
+    async def reference(self, digest: str) -> ReferenceSet:
+        """Return what a set says.
+
+        :raises NotFound: when there is none of that digest.
+        """
+        return _reference(await self.envelope(digest))
 
     async def missing(self, index: Index) -> list[str]:
         """Return the digests of the sets of another Verdict's index that are not here."""
