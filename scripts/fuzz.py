@@ -31,6 +31,7 @@ _INSTRUMENTED = (
     atheris.instrument_imports(include=["eaa"]) if "--only" in sys.argv else contextlib.nullcontext()
 )
 with _INSTRUMENTED:
+    from eaa._keys import new_key, public_pem, read_private_key
     from eaa.endorser.client_tool import read_tool_platforms
     from eaa.endorser.fmspcs import read_fmspcs
     from eaa.endorser.pck import PckPlatform, read_pckcerts
@@ -62,6 +63,11 @@ with _INSTRUMENTED:
         parse_json,
     )
     from eaa.rats import InputError
+    from eaa.rim.corim import parse_comid, unwrap_corim
+    from eaa.rim.cose import parse_sign1, sign1
+    from eaa.rim.names import named_values
+    from eaa.rim.rvps import parse_message, values_in
+    from eaa.rim.swid import rim_values
     from eaa.simulator.amd import AmdChipMaker
     from eaa.simulator.azure import AzureVm
     from eaa.simulator.mint import mint
@@ -96,9 +102,13 @@ with _INSTRUMENTED:
     from eaa.tee.tpm.pcr_file import pack_pcr_file, parse_pcr_file
     from eaa.tee.tpm.wire import Algorithm, sized
     from eaa.tee.x509 import read_certificates
+    from eaa.verdict.corim import corim_of, set_of_corim, signed_corim_of
+    from eaa.verdict.envelope import parse_envelope, seal
     from eaa.verdict.index import Index, Listed
     from eaa.verdict.lifecycle import State
-    from eaa.verdict.statement import parse_statement
+    from eaa.verdict.reference_set import ReferenceSet, RegisterValue
+    from eaa.verdict.signers import parse_signers
+    from eaa.verdict.statement import Artifact, parse_statement
 
     if TYPE_CHECKING:
         from eaa.rats import Endorsements
@@ -108,6 +118,7 @@ MAX_LENGTH = 1 << 15
 KEY = TeeKeyPair.generate()
 TPM = SoftwareTpm(b"fuzz")
 _LOGGED = (NewEvent(4, EventType.EV_SEPARATOR, bytes(4)), NewEvent(7, EventType.EV_EFI_ACTION, b"boot"))
+VERDICT_KEY = read_private_key(new_key()[0])
 TPM_KEY = parse_key(TPM.ak_area.key)
 
 
@@ -129,6 +140,12 @@ def _aael(data: bytes) -> None:
     entry = parse_aael(data)
     if entry is not None:
         entry.words()
+
+
+def _corim(data: bytes) -> None:
+    corim, _ = unwrap_corim(data)
+    named_values(corim)
+    set_of_corim(corim)
 
 
 TARGETS: dict[str, Callable[[bytes], Any]] = {
@@ -172,6 +189,14 @@ TARGETS: dict[str, Callable[[bytes], Any]] = {
     "annotation": AnnotationPacket.from_json,
     "resource-uri": lambda data: ResourceUri.parse_key_id(_text(data)),
     "verdict-index": lambda data: Index.from_statement(parse_statement(data)),
+    "statement": lambda data: ReferenceSet.from_statement(parse_statement(data)),
+    "envelope": lambda data: parse_envelope(data).signers([VERDICT_KEY.public_key()]),
+    "signers": lambda data: parse_signers(data, lambda _: public_pem(VERDICT_KEY.public_key())),
+    "cose": lambda data: parse_sign1(data).signed_by(VERDICT_KEY.public_key()),
+    "corim": _corim,
+    "comid": parse_comid,
+    "rvps-message": lambda data: values_in(parse_message(data)),
+    "swid-rim": rim_values,
 }
 
 
@@ -222,6 +247,7 @@ def seeds() -> dict[str, list[bytes]]:
         **_tpm_seeds(),
         **_log_seeds(),
         **_build_seeds(),
+        **_verdict_seeds(now),
     }
 
 
@@ -343,6 +369,37 @@ def _build_seeds() -> dict[str, list[bytes]]:
     struct.pack_into("<I", kernel, 0x98 + 60, 0x200)
     struct.pack_into("<II", kernel, 0x98 + 240 + 16, 0x200, 0x200)
     return {"tdvf": [bytes(firmware)], "sigstruct": [_sigstruct()], "pe-image": [bytes(kernel)]}
+
+
+def _verdict_seeds(now: datetime) -> dict[str, list[bytes]]:
+    """Return a set of reference values in each of its forms, and what others write."""
+    values = (RegisterValue("mr_enclave", ("ab" * 32,)), RegisterValue("isv_svn", ("3",)))
+    found = ReferenceSet("acme/web", 1, "sgx", values, (Artifact.of("enclave", b""),), now)
+    comid = (
+        b"\xa2\x01\xa1\x00\x61a\x04\xa1\x00\x81\x82\xa1\x00\xa1\x01\x61b\x81\xa1\x01\xa1\x02\x81\x82\x01\x58\x20"
+        + bytes(32)
+    )
+    messages = [
+        json.dumps({"type": kind, "payload": b64encode(content).decode()}).encode()
+        for kind, content in (("sample", b'{"mr_enclave": "ab"}'), ("corim", corim_of(found)))
+    ]
+    rim = (
+        b'<SoftwareIdentity xmlns="http://standards.iso.org/iso/19770/-2/2015/schema.xsd"><Meta edition="GPU" '
+        b'a:PlatformManufacturerStr="ACME" xmlns:a="https://trustedcomputinggroup.org/resource/'
+        b'tcg-reference-integrity-manifest-rim-information-model/"/><Payload><Resource type="Measurement" index="1" '
+        b'b:Hash0="%s" xmlns:b="http://www.w3.org/2001/04/xmlenc#sha384"/></Payload></SoftwareIdentity>'
+        % (b"ab" * 48)
+    )
+    return {
+        "statement": [found.to_statement().to_bytes()],
+        "envelope": [seal(found.to_statement(), [VERDICT_KEY]), seal(found.to_statement(), [])],
+        "signers": [b'[keys]\na = "a.pub"\n[products."acme/*"]\nsigners = ["a"]\nthreshold = 1\n'],
+        "cose": [sign1(b"payload", VERDICT_KEY, {})],
+        "corim": [corim_of(found), signed_corim_of(found, VERDICT_KEY)],
+        "comid": [comid],
+        "rvps-message": messages,
+        "swid-rim": [rim],
+    }
 
 
 def _sigstruct() -> bytes:

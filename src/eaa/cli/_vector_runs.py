@@ -7,6 +7,7 @@ from base64 import b64decode
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from eaa.cli._corim_vectors import corim_vector
 from eaa.cli._tpm_vectors import EXCUSED as TPM_EXCUSED
 from eaa.cli._tpm_vectors import azure_vector, tpm_vector
 from eaa.eventlog import check_event_log, parse_event_log, register_index
@@ -149,6 +150,11 @@ def _run_event_log(vector: Mapping[str, Any], files: Files, _: Verifier) -> dict
     )
 
 
+def _run_corim(vector: Mapping[str, Any], files: Files, _: Verifier) -> dict[str, Any]:
+    outcome, malformed = corim_vector(files)
+    return _outcome(vector, outcome, malformed=malformed)
+
+
 _RUNS: Final[Mapping[str, Callable[[Mapping[str, Any], Files, Any], dict[str, Any]]]] = {
     "sgx": _run_quote,
     "tdx": _run_quote,
@@ -157,6 +163,7 @@ _RUNS: Final[Mapping[str, Callable[[Mapping[str, Any], Files, Any], dict[str, An
     "az-tdx-vtpm": _run_azure,
     "tpm2": _run_tpm,
     "eventlog": _run_event_log,
+    "corim": _run_corim,
 }
 
 

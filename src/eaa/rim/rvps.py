@@ -25,6 +25,7 @@ __all__ = [
     "Message",
     "parse_message",
     "read_message",
+    "values_in",
     "values_of_message",
     "write_message",
 ]
@@ -83,14 +84,21 @@ def write_message(message: Message) -> bytes:
 
 
 def values_of_message(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values in a message whose JSON has been read already, as :func:`values_in` does.
+
+    :raises InputError: likewise, or when it is no message.
+    """
+    return values_in(read_message(value))
+
+
+def values_in(message: Message) -> dict[str, Any]:
     """Return the reference values in a message by name, for whoever is entitled to state them: no signature in it is verified.
 
     A ``sample`` is a JSON object, name to value. Of a ``corim`` the reference values are taken, as Trustee does. A ``swid`` is read by
     :mod:`eaa.rim.swid` only, which asks about its signature.
 
-    :raises InputError: when it is malformed, of another version or type, or has no value.
+    :raises InputError: when the payload is malformed, or has no value.
     """
-    message = read_message(value)
     if message.kind == "swid":
         raise InputError(
             "a RIM in SWID is not taken without verifying its signature",
