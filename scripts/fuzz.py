@@ -87,6 +87,7 @@ with _INSTRUMENTED:
         endorsements_from_json,
         endorsements_to_json,
     )
+    from eaa.tee.fw_cfg import parse_directory
     from eaa.tee.pe import authenticode_digest
     from eaa.tee.registry import parse_evidence
     from eaa.tee.sgx.sigstruct import parse_sigstruct
@@ -167,6 +168,7 @@ TARGETS: dict[str, Callable[[bytes], Any]] = {
     "aael": _aael,
     "init-data": lambda data: parse_init_data("toml", _text(data)).claims(),
     "tdvf": parse_tdvf,
+    "fw-cfg": parse_directory,
     "sigstruct": parse_sigstruct,
     "pe-image": authenticode_digest,
     "tcb-info": lambda data: parse_tcb_info(read_tcb_info(data)),
@@ -368,7 +370,13 @@ def _build_seeds() -> dict[str, list[bytes]]:
     struct.pack_into("<H", kernel, 0x98, 0x20B)
     struct.pack_into("<I", kernel, 0x98 + 60, 0x200)
     struct.pack_into("<II", kernel, 0x98 + 240 + 16, 0x200, 0x200)
-    return {"tdvf": [bytes(firmware)], "sigstruct": [_sigstruct()], "pe-image": [bytes(kernel)]}
+    files = struct.pack(">IIHxx56s", 1, 20, 0x22, b"etc/acpi/rsdp")
+    return {
+        "tdvf": [bytes(firmware)],
+        "fw-cfg": [files],
+        "sigstruct": [_sigstruct()],
+        "pe-image": [bytes(kernel)],
+    }
 
 
 def _verdict_seeds(now: datetime) -> dict[str, list[bytes]]:

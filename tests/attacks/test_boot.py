@@ -24,34 +24,41 @@ from eaa.eventlog import (
 )
 from eaa.eventlog.uefi import GLOBAL_VARIABLE
 from eaa.kbs import TeeKeyPair
-from eaa.rats import Endorsements, Result
+from eaa.rats import Endorsements
 from eaa.simulator import measure
 from eaa.simulator.azure import AzureVm
 from eaa.simulator.measure import DEFAULT_IMAGE
 from eaa.simulator.snp_machine import measure_snp
 from eaa.simulator.tpm import SoftwareTpm
 from eaa.tee.azure.kind import AZ_SNP, AZ_TDX
+from eaa.tee.measured import Input, event_log, inputs_of
 from eaa.tee.registry import kinds
+from eaa.tee.tdx.acpi import AcpiBlobs
+from eaa.tee.tdx.direct_boot import DirectBoot
+from eaa.tee.tdx.measure import measure_tdx
 from eaa.tee.tpm.enrolment import EnrolledAk
 from eaa.tee.tpm.policy import TpmPolicy
 from eaa.verifier import Verifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.attacks.conftest import Attack, Case, Dcap, Desk, Snp
+
+    from eaa.tee.measured import LaunchMeasurement
 
 pytestmark = pytest.mark.anyio
 ALGORITHM = "sha384"
 
 
-def boot(*, acpi: bytes = b"tables of the declared machine", secure_boot: bytes = b"\1") -> list[NewEvent]:
+def boot(*, secure_boot: bytes = b"\1") -> list[NewEvent]:
     """What a TD's firmware measures, in short: RTMR 0 (register 1 of the log), 1 and 2."""
     variable = variable_data(GLOBAL_VARIABLE, "SecureBoot", secure_boot)
     return [
         NewEvent(1, EventType.EV_EFI_HANDOFF_TABLES2, b"\x09TdxTable\0" + bytes(8), b"the hand-off"),
         NewEvent(1, EventType.EV_EFI_VARIABLE_DRIVER_CONFIG, variable),
-        *(NewEvent(1, EventType.EV_PLATFORM_CONFIG_FLAGS, b"ACPI DATA", acpi) for _ in range(3)),
+        *(NewEvent(1, EventType.EV_PLATFORM_CONFIG_FLAGS, b"ACPI DATA", b"tables") for _ in range(3)),
         NewEvent(1, EventType.EV_SEPARATOR, bytes(4)),
         NewEvent(2, EventType.EV_EFI_BOOT_SERVICES_APPLICATION, bytes(32), b"the kernel"),
         NewEvent(3, EventType.EV_IPL, b"kernel_cmdline: /vmlinuz ro\0", b"/vmlinuz ro"),
@@ -128,27 +135,49 @@ def logging_vm(hardware: Case) -> tuple[Case, SoftwareTpm]:
     title="The host gives the guest ACPI tables with code of its own, and the verifier builds its expectation from the digests that the guest reports",
     instance="BadAML (Contrast); dstack #1051; TOB-WAPI-17",
     checks=("reference.tdx.rtmr_0", "policy.trust-vector"),
-    open="EAA does not compute which ACPI tables a machine of a declared shape has; the owner registers RTMR 0",
+    open="no hardware has confirmed that a TD is given the tables that the owner's QEMU gives without TDX",
 )
-async def test_a25_a_log_that_replays_vouches_for_nothing(attack: Attack, dcap: Dcap) -> None:
-    """Quote and log agree about the host's tables, and that is all they do: the owner's own value for RTMR 0 is required."""
-    honest = write_event_log(boot())
-    evil = write_event_log(boot(acpi=b"tables with an AML method that patches the kernel"))
+async def test_a25_a_log_that_replays_vouches_for_nothing(
+    attack: Attack, dcap: Dcap, boot_files: Path
+) -> None:
+    """Quote and log agree about the host's tables, and that is all they do: RTMR 0 is held against what the owner computed."""
+
+    def booted(tables: bytes) -> LaunchMeasurement:
+        firmware, kernel, initrd = (
+            (boot_files / name).read_bytes() for name in ("OVMF.fd", "vmlinuz", "initrd.img")
+        )
+        acpi = AcpiBlobs(b"the loader's commands", b"RSD PTR ", tables)
+        return measure_tdx(firmware, boot=DirectBoot(kernel, initrd, "quiet"), memory=2 << 30, acpi=acpi)
+
+    # What the owner's own QEMU says of the declared machine (eaa measure acpi), and what the host made of it.
+    honest = booted(b"DSDT of the declared machine")
+    evil = booted(b"DSDT of the declared machine" + b"SSDT with an AML method that patches the kernel")
+    logs = {"honest": event_log(honest), "evil": event_log(evil)}
     # The words are the same: only the digests tell the two apart.
-    assert [explain(event) for event in parse_event_log(evil).events] == [
-        explain(event) for event in parse_event_log(honest).events
+    assert [explain(event) for event in parse_event_log(logs["evil"]).events] == [
+        explain(event) for event in parse_event_log(logs["honest"]).events
     ]
     database = attack.desk.services.database
-    expected = {name: [value.hex()] for name, value in registers_of(honest).items()}
-    await database.put_reference_values(expected)
-    forged = with_log(dcap.case("tdx", report=registers_of(evil)), evil)
-    checks = check_event_log(parse_event_log(evil), registers_of(evil), ALGORITHM)
-    assert {check.result for check in checks} == {Result.PASS}
+    await database.put_reference_values({name: [value.hex()] for name, value in honest.registers.items()})
+    forged = with_log(dcap.case("tdx", report=evil.registers), logs["evil"])
+    logged = {name: value for name, value in evil.registers.items() if name != "mr_td"}
+    checks = check_event_log(parse_event_log(logs["evil"]), logged, ALGORITHM)
+    assert not any(check.blocks for check in checks)
+    differing = [name for name, value in honest.registers.items() if evil.registers[name] != value]
+    assert differing == ["rtmr_0"]
+    changed = {
+        mine[0]
+        for mine, theirs in zip(
+            inputs_of(honest.events)["rtmr_0"], inputs_of(evil.events)["rtmr_0"], strict=True
+        )
+        if mine != theirs
+    }
+    assert changed == {Input.ACPI}
     await attack.withheld(forged, "reference.tdx.rtmr_0", "policy.trust-vector")
-    await attack.twin(with_log(dcap.case("tdx", report=registers_of(honest)), honest))
+    await attack.twin(with_log(dcap.case("tdx", report=honest.registers), logs["honest"]))
     await database.delete_reference_value("rtmr_0")
     await attack.withheld(forged, "reference.tdx.rtmr_0")
-    await attack.withheld(dcap.case("tdx", report=registers_of(honest)), "reference.tdx.rtmr_0")
+    await attack.withheld(dcap.case("tdx", report=honest.registers), "reference.tdx.rtmr_0")
 
 
 @pytest.mark.attack(

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-import logging
 import re
 import sys
 from base64 import b64encode, urlsafe_b64decode
@@ -17,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
-import structlog
 from fastapi.routing import APIRoute
 from joserfc.jwk import OKPKey
 
+from eaa._logging import configure_logging
 from eaa.agent.client import KbsClient
 from eaa.kbs import MAX_ATTESTATION, MAX_REQUEST, Attestation, TeeKeyPair
 from eaa.rats import EvidenceError
@@ -30,7 +29,6 @@ from eaa.tee.registry import parse_evidence
 from eaa.tee.tpm.quote import Attest, Clock, PcrSelection, pack_attest, parse_attest
 from eaa.tee.tpm.wire import Algorithm
 from eaa.verdictd import administrator
-from eaa.verdictd._logging import configure_logging
 from eaa.verdictd.app import PUBLIC_ROUTES, create_app
 from eaa.verdictd.server import serve
 from eaa.verdictd.settings import Settings
@@ -286,18 +284,6 @@ async def test_b10_simulation_is_not_production(attack: Attack, dcap: Dcap, tmp_
     stated = opened(response.json()["token"].split(".")[1])["submods"]["cpu0"]["ear.eaa.verdict"]
     assert stated["simulated"] is True
     attack.released(await desk.fetch(cookie=cookie), key)
-
-
-@pytest.fixture
-def own_logging() -> Iterator[None]:
-    """Whatever a test does to the process's logging is undone."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    structlog.reset_defaults()
-    structlog.contextvars.clear_contextvars()
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 @pytest.mark.attack(

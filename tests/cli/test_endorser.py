@@ -320,3 +320,25 @@ def test_key_of_several_lines_is_refused_without_showing_it(
     )
     assert (status, "one line" in err) == (2, True)
     assert "two" not in out + err
+
+
+def test_prune_says_what_would_go_and_then_lets_it_go(
+    tmp_path: Path, maker: ChipMaker, root: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = ("--store", str(tmp_path / "store"))
+    for days in (90, 60, 0):
+        name = write(tmp_path / f"{days}.json", maker.collateral("tdx", NOW - timedelta(days=days)))
+        assert call(capsys, "import", name, *store, "--root", root)[0] == 0
+    status, _, err = call(capsys, "prune", *store)
+    assert (status, "nothing is limited" in err) == (2, True)
+    limits = ("--keep-versions", "1")
+    for command, word in (
+        ((*limits, "--dry-run"), "would remove 6 "),
+        (limits, "removed 6 "),
+        (limits, "removed 0 "),
+    ):
+        status, out, _ = call(capsys, "prune", *store, *command)
+        assert (status, word in out) == (0, True), out
+    status, out, _ = call(capsys, "prune", *store, *limits, "--json")
+    assert json.loads(out) == {"dry_run": False, "versions": {}, "certificates": 0, "platforms": 0}
+    assert call(capsys, "list", *store)[1].count("current") == 4

@@ -10,7 +10,6 @@ import pytest
 
 from eaa._keys import new_key, read_private_key
 from eaa.verdict.reference_set import Input, ReferenceSet, RegisterValue
-from eaa.verdict.sandbox import Sandbox, SandboxUnavailable
 from eaa.verdict.statement import Artifact
 
 if TYPE_CHECKING:
@@ -43,12 +42,3 @@ def reference_set() -> ReferenceSet:
         provenance=("12" * 32,),
         note="the spring release",
     )
-
-
-@pytest.fixture(scope="session")
-def sandbox() -> Sandbox:
-    """The sandbox, where this machine has one."""
-    try:
-        return Sandbox.find()
-    except SandboxUnavailable as missing:
-        pytest.skip(f"{missing}. {missing.hint}")

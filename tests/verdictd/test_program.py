@@ -191,6 +191,29 @@ def test_commands_find_the_administration_where_it_is(
     assert program.end(signal.SIGTERM)[0] == 0
 
 
+def test_session_commands(program: Program, capsys: pytest.CaptureFixture[str]) -> None:
+    """List the open sessions, end one by its verdict or its id, end all; what is not open cannot be ended."""
+    assert _eaa(program, "session", "revoke", "--all") == 0
+    assert _eaa(program, "session", "list") == 0
+    assert "No session is open." in capsys.readouterr().out
+    for name in ("verdict", "id"):
+        _attested(program)
+        capsys.readouterr()
+        assert _eaa(program, "session", "list", "--json") == 0
+        (row,) = json.loads(capsys.readouterr().out)["sessions"]
+        assert _eaa(program, "session", "revoke", row[name]) == 0
+        assert capsys.readouterr().out == "revoked 1 session\n"
+        assert _eaa(program, "session", "revoke", row[name]) == 2
+        assert "no such session is open" in capsys.readouterr().err
+    _attested(program)
+    _attested(program)
+    capsys.readouterr()
+    assert _eaa(program, "session", "revoke", "--all", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"revoked": 2}
+    assert _eaa(program, "session", "revoke") == 2
+    assert _eaa(program, "session", "revoke", "x", "--all") == 2
+
+
 def test_key_commands(program: Program, capsys: pytest.CaptureFixture[str]) -> None:
     """Make, list and delete keys; the exit status tells scripts what happened."""
     assert _eaa(program, "key", "create", "web", "--json") == 0

@@ -30,6 +30,7 @@ from eaa.cli._endorser_reports import (
     snapshot_of,
     store_option,
 )
+from eaa.cli._endorser_retention import prune, retention_options
 from eaa.cli._endorser_sources import SourceOptions, authority, secret_text, source_options
 from eaa.cli._listen import listening_socket
 from eaa.cli._options import HexBytes, InputFile, echo_json, json_option
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from eaa.endorser.pck_serve import Tokens
+    from eaa.endorser.retention import Retention
 
 __all__ = ["endorser"]
 
@@ -65,7 +67,7 @@ def endorser() -> None:
     """  # noqa: D301 - click keeps the lines after \b
 
 
-for _command in (import_, doctor, export, forecast, key):
+for _command in (import_, doctor, export, forecast, key, prune):
     endorser.add_command(_command)
 
 
@@ -173,6 +175,7 @@ def list_(*, directory: str, at: datetime | None, as_json: bool) -> int:
     metavar="FILE",
     help="Token with which administrators list platforms and put collateral.",
 )
+@retention_options
 @source_options
 def serve(
     *,
@@ -183,6 +186,10 @@ def serve(
     tls_key: str | None,
     user_token: bytes | None,
     admin_token: bytes | None,
+    history_days: int | None,
+    history_versions: int | None,
+    platforms_days: int | None,
+    platforms: int | None,
     **sources: Any,
 ) -> int:
     """Serve the store in the language of Intel's PCCS and AMD's KDS, and refresh it from the sources given, until stopped.
@@ -194,13 +201,15 @@ def serve(
         raise click.UsageError("--tls-certificate and --tls-key go together")
     anchor = anchor_of(root) if root is not None else INTEL_ROOT
     from eaa.endorser.pck_serve import Tokens  # noqa: PLC0415 - the HTTP server is needed here only
+    from eaa.endorser.retention import Retention  # noqa: PLC0415
 
     configured = SourceOptions(anchor, **sources)
+    retention = Retention(history_days, history_versions, platforms_days, platforms)
     tokens = Tokens.of(secret_text(user_token), secret_text(admin_token))
 
     async def run() -> None:
         async with await Store.open(directory, (anchor, *AMD_ROOTS)) as store:
-            await _serve(store, anchor, configured, tokens, listen, tls_certificate, tls_key)
+            await _serve(store, anchor, configured, tokens, retention, listen, tls_certificate, tls_key)
 
     asyncio.run(run())
     return EXIT_OK
@@ -211,12 +220,14 @@ async def _serve(
     anchor: TrustAnchor,
     configured: SourceOptions,
     tokens: Tokens,
+    retention: Retention,
     listen: str,
     certificate: str | None,
     key_file: str | None,
 ) -> None:
     from eaa.endorser.metrics import Metrics  # noqa: PLC0415 - the HTTP server is needed here only
     from eaa.endorser.refresh import Refresher  # noqa: PLC0415
+    from eaa.endorser.retention import prune_daily  # noqa: PLC0415
     from eaa.endorser.serve import create_app  # noqa: PLC0415
 
     metrics = Metrics()
@@ -231,6 +242,8 @@ async def _serve(
             if sources:
                 refresher = Refresher(store, sources, wanted=configured.wanted, metrics=metrics)
                 background.append(tasks.create_task(refresher.run()))
+            if not retention.keeps_all:
+                background.append(tasks.create_task(prune_daily(store, retention)))
             click.echo(json.dumps({"event": "ready", "url": url}))
             await server.serve(sockets=[bound])
             for each in background:

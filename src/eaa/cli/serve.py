@@ -138,7 +138,7 @@ def _run_verdictd(data: Path, config: Path | None, options: dict[str, Any]) -> N
     configuration = VerdictdConfig.load(config, options)
     settings = configuration.settings(data)
 
-    from eaa.verdictd._logging import configure_logging  # noqa: PLC0415 - slow, and the settings are checked first
+    from eaa._logging import configure_logging  # noqa: PLC0415 - slow, and the settings are checked first
 
     configure_logging(settings.log_level)
     uvloop.run(_serve_verdictd(settings, configuration))

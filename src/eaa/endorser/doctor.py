@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from eaa.endorser import fmspcs, leases, pck_store, platforms
 from eaa.endorser.authenticity import TCB_EVALUATION_NUMBERS
-from eaa.endorser.history import STANDARD
+from eaa.endorser.history import STANDARD, VLEK
 from eaa.endorser.needs import FMSPCS, PCK_CERTIFICATES, Need
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ __all__ = ["Diagnosis", "Health", "diagnose"]
 
 _SOON: Final = timedelta(days=3)
 _MISSING: Final = "Import it with `eaa endorser import`, or configure a source that has it."
+_IMPORTED: Final = "AMD hands VLEK certificates to cloud providers only: it comes with the evidence, or import it with `eaa endorser import`."
 _UNKNOWN_FAMILY: Final = "Intel's list of FMSPCs does not have this one: check --want, or whether the platform is a genuine product."
 _NOT_VITAL: Final = frozenset({TCB_EVALUATION_NUMBERS, PCK_CERTIFICATES, FMSPCS})
 """What verifying evidence does without."""
@@ -154,12 +155,7 @@ def _unsigned_and_pck(connection: Connection, families: Mapping[str, Families]) 
 
 
 def _held(snapshot: Snapshot, need: Need) -> _Held | None:
-    if "*" in need.key:
-        before, _, after = need.key.partition("*")
-        fitting = (key for key in snapshot.stored if key.startswith(before) and key.endswith(after))
-        found = snapshot.stored.get(next(fitting, ""))
-    else:
-        found = snapshot.slots.get((need.key, need.slot))
+    found = next(iter(snapshot.meeting(need)), None)
     if found is None:
         return None
     subject = found.subject
@@ -181,7 +177,8 @@ def _health(
 ) -> Health:
     error, remedy = (row.error, row.remedy) if row is not None else ("", "")
     if held is None:
-        state, remedy = "missing", absence or remedy or _MISSING
+        by_hand = _IMPORTED if need.kind == "snp_vlek" else ""
+        state, remedy = "missing", absence or by_hand or remedy or _MISSING
     elif held.next_update < at:
         state, remedy = "expired", remedy or _EXPIRED
     elif error and held.next_update < at + _SOON:
@@ -191,7 +188,7 @@ def _health(
     return Health(
         need=need,
         state=state,
-        vital=need.slot == STANDARD and need.kind not in _NOT_VITAL,
+        vital=need.slot in {STANDARD, VLEK} and need.kind not in _NOT_VITAL,
         platforms=count,
         issued=held.issued if held else None,
         next_update=held.next_update if held else None,

@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 
     from eaa.rats import Endorsement
 
-__all__ = ["API_V3", "EARLY", "STANDARD", "Outcome", "Proven", "Version", "keep", "number_slot"]
+__all__ = ["API_V3", "EARLY", "STANDARD", "VLEK", "Outcome", "Proven", "Version", "keep", "number_slot"]
 
 STANDARD: Final = "standard"
 EARLY: Final = "early"
 API_V3: Final = "v3"
 """The slot of SGX TCB info in the form of version 3 of Intel's API, which version 4 cannot be turned into: it is signed apart."""
+VLEK: Final = "vlek"
+"""The slot of the list that AMD publishes where the certificates of its authorities for VLEKs point: the root's, as the other one is."""
 _BATCH: Final = 500
 
 
@@ -84,7 +86,8 @@ def _put(
     connection: Connection, item: Proven, slot: str, source: str, at: datetime, *, force: bool
 ) -> Outcome:
     endorsement, subject = item
-    slot = slot if subject.kind in CHANNELLED else STANDARD
+    apart = subject.kind in CHANNELLED or (subject.kind, slot) == ("snp_crl", VLEK)
+    slot = slot if apart else STANDARD
     content, chain = (sha256(part).digest() for part in (endorsement.content, endorsement.issuer_chain))
     held = _head(connection, subject.key, slot)
     outcome = _outcome(held, subject, (content, chain), force=force)

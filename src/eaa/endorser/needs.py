@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from eaa.endorser.authenticity import PCK_CAS, TCB_EVALUATION_NUMBERS, key_id
-from eaa.endorser.history import EARLY, STANDARD
+from eaa.endorser.history import EARLY, STANDARD, VLEK
 from eaa.rats import EndorsementError
 from eaa.tee.azure.evidence import AzureEvidence
 from eaa.tee.dcap.pck import read_pck_extension
@@ -41,7 +41,7 @@ PCK_CERTIFICATES: Final = "pck_certificates"
 """All PCK certificates of one registered platform; the scope is the ids of its quoting and provisioning enclaves."""
 FMSPCS: Final = "fmspcs"
 """Intel's list of the families of platforms that it knows. It is not signed."""
-_VCEK, _VLEK = 0, 1
+_VCEK, _VLEK = 0, 1  # who signed the report
 _BEFORE_TURIN: Final = (Product.MILAN, Product.GENOA)
 
 
@@ -139,7 +139,7 @@ def needs_of_chip(chip: Chip, roots: Iterable[str]) -> tuple[Need, ...]:
             needs += [
                 Need(kind, root, f"{product}/{whose}/{tcb}"),
                 Need("snp_chain", root, f"{product}/{kind.removeprefix('snp_')}"),
-                Need("snp_crl", root, product.value),
+                Need("snp_crl", root, product.value, STANDARD if chip.key == _VCEK else VLEK),
             ]
     return tuple(needs)
 

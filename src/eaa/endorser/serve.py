@@ -21,10 +21,12 @@ from starlette.routing import Route
 from eaa.endorser import fmspcs
 from eaa.endorser.authenticity import TCB_EVALUATION_NUMBERS, anchor_id
 from eaa.endorser.doctor import diagnose
-from eaa.endorser.history import API_V3
+from eaa.endorser.history import API_V3, STANDARD, VLEK
 from eaa.endorser.kds import tcb_of
 from eaa.endorser.metrics import Metrics
+from eaa.endorser.needs import Need
 from eaa.endorser.pck_serve import Tokens, pck_routes
+from eaa.endorser.status_page import PAGE_HEADERS, render_status
 from eaa.tee.dcap.collateral import parse_tcb_info, read_tcb_info
 from eaa.tee.snp.product import Product
 
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from eaa.endorser.needs import Need
     from eaa.endorser.store import Store, Stored
     from eaa.rats import Endorsement, TrustAnchor
 
@@ -79,9 +80,15 @@ def create_app(
     """
     wanted, metrics = tuple(wanted), metrics or Metrics()
 
-    async def status(_: Request) -> Response:
+    async def status(request: Request) -> Response:
         diagnosis = await diagnose(store, wanted)
-        return JSONResponse(diagnosis.to_json(), status_code=200 if diagnosis.healthy else 503)
+        code = 200 if diagnosis.healthy else 503
+        if request.url.path.endswith(".html") or "text/html" in request.headers.get("accept", ""):
+            page = render_status(diagnosis)
+            return Response(
+                page, status_code=code, headers=PAGE_HEADERS, media_type="text/html; charset=utf-8"
+            )
+        return JSONResponse(diagnosis.to_json(), status_code=code, headers={"Vary": "Accept"})
 
     async def numbers(_: Request) -> Response:
         return Response(metrics.render(await diagnose(store, wanted)), media_type="text/plain; version=0.0.4")
@@ -92,6 +99,7 @@ def create_app(
             *pck_routes(store, anchor_id(anchor), tokens or Tokens()),
             *_kds_routes(store),
             Route("/status", status),
+            Route("/status.html", status),
             Route("/metrics", numbers),
         ]
     )
@@ -179,18 +187,18 @@ def _pccs_routes(store: Store, root: str) -> list[Route]:
 def _kds_routes(store: Store) -> list[Route]:
     roots = [anchor_id(each) for each in store.anchors]
 
-    def find(request: Request, kind: str, scope: str, form: str) -> Response:
+    def find(request: Request, kind: str, scope: str, form: str, slot: str = STANDARD) -> Response:
         if request.path_params["product"] not in list(Product):
             return _refusal(_NO_DATA)
-        stored = store.snapshot().stored
-        key = next((key for root in roots if (key := f"{kind}/{root}/{scope}") in stored), "")
-        return _found(request, store, key, form)
+        snapshot = store.snapshot()
+        found = (each for root in roots for each in snapshot.meeting(Need(kind, root, scope, slot)))
+        return _respond(request, next(found, None), form)
 
     def chain(key: str) -> Callable[[Request], Response]:
         return lambda request: find(request, "snp_chain", f"{request.path_params['product']}/{key}", _PEM)
 
-    def crl(request: Request) -> Response:
-        return find(request, "snp_crl", request.path_params["product"], _CRL)
+    def crl(slot: str) -> Callable[[Request], Response]:
+        return lambda request: find(request, "snp_crl", request.path_params["product"], _CRL, slot)
 
     def vcek(request: Request) -> Response:
         product, hardware = request.path_params["product"], request.path_params["hardware"]
@@ -201,8 +209,8 @@ def _kds_routes(store: Store) -> list[Route]:
     return [
         Route("/vcek/v1/{product}/cert_chain", chain("vcek")),
         Route("/vlek/v1/{product}/cert_chain", chain("vlek")),
-        Route("/vcek/v1/{product}/crl", crl),
-        Route("/vlek/v1/{product}/crl", crl),
+        Route("/vcek/v1/{product}/crl", crl(STANDARD)),
+        Route("/vlek/v1/{product}/crl", crl(VLEK)),
         Route("/vcek/v1/{product}/{hardware}", vcek),
     ]
 

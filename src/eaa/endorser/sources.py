@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
 
 from eaa.endorser.files import load_endorsements
+from eaa.endorser.history import STANDARD, VLEK
 from eaa.endorser.http import Busy
 from eaa.rats import EaaError, Endorsement, EndorsementError, Endorsements, NotFound, UnavailableError
 
@@ -72,7 +73,7 @@ class FolderSource:
 
     def offers(self, need: Need) -> bool:
         """Whether it may be there: files do not say of which channel they are."""
-        return need.slot == "standard"
+        return need.slot in {STANDARD, VLEK}
 
     async def fetch(self, need: Need) -> Endorsement:
         """Return the newest one in the folder.

@@ -25,7 +25,7 @@ from eaa.endorser.authenticity import (
     anchor_id,
     evaluation_numbers,
 )
-from eaa.endorser.history import API_V3, EARLY, STANDARD, Outcome, Proven, Version, number_slot
+from eaa.endorser.history import API_V3, EARLY, STANDARD, VLEK, Outcome, Proven, Version, number_slot
 from eaa.endorser.needs import (
     Chip,
     Need,
@@ -112,7 +112,7 @@ class Snapshot:
         A statement of one TCB evaluation data number is renewed along with the channel that hands it out, else by itself, for as
         long as Intel lists the number.
         """
-        kept = [Need.of_key(key, slot) for key, slot in self.slots if slot in {STANDARD, EARLY, API_V3}]
+        kept = [Need.of_key(key, slot) for key, slot in self.slots if slot in {STANDARD, EARLY, API_V3, VLEK}]
         for (key, slot), stored in self.slots.items():
             number = stored.subject.evaluation_number
             channels = (self.slots.get((key, each)) for each in (STANDARD, EARLY))
@@ -137,15 +137,18 @@ class Snapshot:
 
     def certificates(self, chip: Chip) -> Endorsements:
         """Return what is there for SNP reports of ``chip``, below any root."""
-        keys = []
-        for need in needs_of_chip(chip, self.roots):
-            before, star, after = need.key.partition("*")
-            keys += (
-                [key for key in self.stored if key.startswith(before) and key.endswith(after)]
-                if star
-                else [need.key]
-            )
-        return self._of_keys(keys)
+        found = [stored for need in needs_of_chip(chip, self.roots) for stored in self.meeting(need)]
+        return Endorsements(tuple(each.endorsement for each in found))
+
+    def meeting(self, need: Need) -> list[Stored]:
+        """Return what meets a need: of a VLEK whose cloud provider is open any, of its list the one imported without saying so, too."""
+        before, star, after = need.key.partition("*")
+        if star:
+            return [self.stored[key] for key in self.stored if key.startswith(before) and key.endswith(after)]
+        found = self.slots.get((need.key, need.slot))
+        if found is None and need.slot == VLEK:
+            found = self.stored.get(need.key)
+        return [found] if found is not None else []
 
     def _of_keys(self, keys: Iterable[str]) -> Endorsements:
         found = (self.stored.get(key) for key in keys)

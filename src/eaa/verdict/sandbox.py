@@ -251,8 +251,9 @@ def _end(process: subprocess.Popen[bytes], first: int | None) -> None:
         process.wait()
         return
     try:
-        # Still running, so the descriptor is of its child, and of nobody who has got its number since.
-        if process.poll() is None:
+        if (
+            process.poll() is None
+        ):  # so the descriptor is of its child, and of nobody who has got its number since
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(first, signal.SIGKILL)
         if not select.select([first], [], [], _GRACE)[0]:
@@ -360,4 +361,4 @@ def _free_user() -> int:
 def _remove(folder: Path) -> None:
     """Remove a folder of any depth and any permissions; neither program follows links."""
     for command in (["chmod", "--recursive", "u+rwx"], ["rm", "--recursive", "--force"]):
-        subprocess.run([*command, "--", str(folder)], check=False, capture_output=True)  # noqa: S603 - programs of the system
+        subprocess.run([*command, "--", str(folder)], check=False, capture_output=True, env={"PATH": _PATH})  # noqa: S603 - programs of the system

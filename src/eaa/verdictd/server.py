@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
+from eaa._logging import describe_fault
 from eaa.rats import ConfigurationError
 from eaa.verdictd._files import write_file
-from eaa.verdictd._logging import describe_fault, log
+from eaa.verdictd._logging import log
 from eaa.verdictd.app import create_app
 from eaa.verdictd.bootstrap import DataDirectory, open_services, require_profile
 from eaa.verdictd.keyprovider import serve_key_provider

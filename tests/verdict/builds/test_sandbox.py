@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -232,7 +233,8 @@ def test_the_stage_goes_whatever_was_left_in_it(sandbox: Sandbox, tmp_path: Path
         script = (
             f"mkdir a; touch a/b; ln -s {outside} a/c; chmod 0 a; for i in $(seq 300); do mkdir d; cd d; done"
         )
-        sandbox.run(cell, ["bash", "-c", script], Limits(), seconds=60)
+        with suppress(LimitExceeded):  # but for root it is not to be seen how much is in a closed folder
+            sandbox.run(cell, ["bash", "-c", script], Limits(), seconds=60)
     assert not stage.exists()
     assert outside.stat().st_mode & 0o777 == 0o500
 
