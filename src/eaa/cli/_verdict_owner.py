@@ -49,7 +49,7 @@ def propose(
 ) -> None:
     """Hand SET, signed, to Verdictd. It admits nobody until it is activated.
 
-    Proposed again with more signatures, it is kept with those.
+    Signers need not wait for each other: proposed again by another, it is kept with the signatures of both.
 
     \b
     Example:

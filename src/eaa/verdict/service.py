@@ -20,7 +20,7 @@ from eaa.storage.migrate import migrate
 from eaa.storage.owner import state_version
 from eaa.tee.registry import kinds
 from eaa.verdict import following, store
-from eaa.verdict.envelope import parse_envelope
+from eaa.verdict.envelope import Sealed, parse_envelope
 from eaa.verdict.errors import SignatureRefused
 from eaa.verdict.index import Index, Listed
 from eaa.verdict.lifecycle import Action, State
@@ -165,7 +165,7 @@ class ReferenceSets:
         provenance: Sequence[bytes] = (),
         unsigned: bool = False,
     ) -> dict[str, Any]:
-        """Add a set as proposed, and return it. Proposed again with more signatures, it takes the envelope that has more.
+        """Add a set as proposed, and return it. Proposed again, it has the signatures of both envelopes.
 
         :param provenance: envelopes that the set names, kept to be explained.
         :param unsigned: take it without a signature of the product's signers, which it then needs before it becomes active.
@@ -178,9 +178,14 @@ class ReferenceSets:
         signed_by, _ = _signatures(envelope, reference.product, policy)
         if not signed_by and not unsigned:
             policy.of_product(reference.product).check(parse_envelope(envelope))
-        known = await self._connections.read(store.listed, product=reference.product)
-        before = next((each for each in known if each.digest == reference.digest), None)
-        replace = before is not None and signed_by > _signatures(before.envelope, before.product, policy)[0]
+        same = [
+            each
+            for each in await self._connections.read(store.listed, product=reference.product)
+            if each.version == reference.version
+        ]
+        for each in same:
+            if each.digest == reference.digest:
+                envelope = _joined(each.envelope, envelope, reference.product, policy)
         new = store.NewSet(
             digest=reference.digest,
             product=reference.product,
@@ -193,20 +198,13 @@ class ReferenceSets:
         values = [(each.register, value) for each in reference.registers for value in each.values]
         cause = store.Cause(who, _reason(why), self._clock())
         proofs = _named_provenance(reference, provenance)
-        squatter = next(
-            (each for each in known if each.version == reference.version and each is not before), None
-        )
-        unsigned_squatter = (
-            squatter is not None and not _signatures(squatter.envelope, squatter.product, policy)[0]
-        )
-        stored = await self._connections.write(
-            store.propose,
-            new,
-            values,
-            cause,
-            replace=replace,
-            displace=squatter.digest if squatter is not None and unsigned_squatter and signed_by else None,
-        )
+        unsigned_others = [
+            each.digest
+            for each in same
+            if each.digest != reference.digest and not _signatures(each.envelope, each.product, policy)[0]
+        ]
+        displace = unsigned_others[0] if unsigned_others and signed_by else None
+        stored = await self._connections.write(store.propose, new, values, cause, displace=displace)
         if proofs:
             await self._connections.write(store.keep_provenance, proofs)
         _log.info("set proposed: %s %s", stored.name, stored.digest)
@@ -366,6 +364,23 @@ def _signatures(envelope: bytes, product: str, policy: SignerPolicy) -> tuple[fr
     except SignatureRefused:
         return frozenset(), 0
     return parse_envelope(envelope).signers(entry.keys.values()), entry.threshold
+
+
+def _joined(kept: bytes, new: bytes, product: str, policy: SignerPolicy) -> bytes:
+    """Return one envelope with the signatures of the product's signers from both: signers need not wait for each other."""
+    before, after = parse_envelope(kept), parse_envelope(new)
+    if before.payload != after.payload:  # the same statement in other bytes, which other signatures are over
+        return max((kept, new), key=lambda each: len(_signatures(each, product, policy)[0]))
+    try:
+        keys = list(policy.of_product(product).keys.values())
+    except SignatureRefused:
+        return kept
+    by_signer = {
+        name: each
+        for each in (*before.signatures, *after.signatures)
+        for name in Sealed(before.payload, (each,)).signers(keys)
+    }
+    return Sealed(before.payload, tuple(sorted(by_signer.values()))).to_bytes()
 
 
 def _proven(found: StoredSet, policy: SignerPolicy) -> ExpectedSet | None:

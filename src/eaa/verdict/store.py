@@ -96,12 +96,11 @@ def propose(
     registers: Iterable[tuple[str, str]],
     cause: Cause,
     *,
-    replace: bool,
     displace: str | None = None,
 ) -> StoredSet:
     """Add a set, whose values are ``registers``, as proposed.
 
-    One that is there stays as it is, but for the envelope of a proposal, which ``replace`` lets take the new one's place. ``displace``
+    One that is there stays as it is, but for the envelope of a proposal, whose place the new one takes. ``displace``
     names another proposal that gives up its product and version to this one, as nobody has signed it.
 
     :raises SetRefused: when this very set was revoked, or another has its product and version.
@@ -129,7 +128,7 @@ def propose(
         return one(connection, new.digest)
     if known.state is State.REVOKED:
         next_state(known.state, Action.PROPOSE, known.name)
-    if known.state is State.PROPOSED and replace and known.envelope != new.envelope:
+    if known.state is State.PROPOSED and known.envelope != new.envelope:
         connection.execute(update(sets).where(sets.c.digest == new.digest).values(envelope=new.envelope))
         _note(connection, new.digest, Action.PROPOSE, State.PROPOSED, cause)
         grow_state(connection)
