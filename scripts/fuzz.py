@@ -105,6 +105,8 @@ with _INSTRUMENTED:
     from eaa.tee.x509 import read_certificates
     from eaa.verdict.corim import corim_of, set_of_corim, signed_corim_of
     from eaa.verdict.envelope import parse_envelope, seal
+    from eaa.verdict.index import Index, Listed
+    from eaa.verdict.lifecycle import State
     from eaa.verdict.reference_set import ReferenceSet, RegisterValue
     from eaa.verdict.signers import parse_signers
     from eaa.verdict.statement import Artifact, parse_statement
@@ -188,6 +190,7 @@ TARGETS: dict[str, Callable[[bytes], Any]] = {
     "key-provider-unwrap": parse_unwrap,
     "annotation": AnnotationPacket.from_json,
     "resource-uri": lambda data: ResourceUri.parse_key_id(_text(data)),
+    "verdict-index": lambda data: Index.from_statement(parse_statement(data)),
     "statement": lambda data: ReferenceSet.from_statement(parse_statement(data)),
     "envelope": lambda data: parse_envelope(data).signers([VERDICT_KEY.public_key()]),
     "signers": lambda data: parse_signers(data, lambda _: public_pem(VERDICT_KEY.public_key())),
@@ -241,6 +244,7 @@ def seeds() -> dict[str, list[bytes]]:
         "key-provider-unwrap": [_key_provider("keyunwrap", {"dc": None, "annotation": wrapped})],
         "annotation": [wrap(bytes(KEK_SIZE), b"{}", kid=ResourceUri("default", "key", "demo")).to_json()],
         "resource-uri": [b"kbs:///default/key/demo"],
+        "verdict-index": [Index(1, (Listed("ab" * 32, State.ACTIVE),)).to_statement().to_bytes()],
         **_snp_and_azure_seeds(maker, now),
         **_tpm_seeds(),
         **_log_seeds(),

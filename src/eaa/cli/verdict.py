@@ -31,10 +31,10 @@ def verdict() -> None:
       eaa verdict show web-1.json
       eaa verdict sign web-1.json --key security
       eaa verdict verify web-1.json --signers signers.toml
+      eaa verdict export web-1.json --format corim --key release --out web-1.corim
       eaa verdict propose web-1.json --data ./data
       eaa verdict activate acme/web@1 --data ./data --dry-run
       eaa verdict explain acme/web@1 --data ./data
-      eaa verdict export web-1.json --format corim --key release --out web-1.corim
     """  # noqa: D301 - click keeps the lines after \b
 
 
