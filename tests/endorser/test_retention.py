@@ -17,7 +17,7 @@ from eaa.endorser import history, platforms
 from eaa.endorser.authenticity import Subject
 from eaa.endorser.history import Proven
 from eaa.endorser.platforms import Observer
-from eaa.endorser.retention import Retention, prune, prune_daily
+from eaa.endorser.retention import Pruned, Retention, prune, prune_daily
 from eaa.endorser.schema import objects
 from eaa.endorser.store import Store
 from eaa.rats import ConfigurationError, Endorsement
@@ -132,6 +132,26 @@ async def test_server_prunes_every_day(worlds: Any) -> None:
     assert slept == [86400.0, 86400.0]
     chains = {(each.subject.key, each.slot) for each in await store.history()}
     assert len(await store.history()) == len(chains)
+
+
+@pytest.mark.anyio
+async def test_who_reads_while_somebody_prunes_reads_again(
+    worlds: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await lived(worlds(), 3)
+    store.clock = lambda: START + 400 * DAY
+    read = store.connections.read
+    pruned: list[Pruned] = []
+
+    async def interrupted(work: Any, *args: Any, **kwargs: Any) -> Any:
+        if work is history.contents and not pruned:
+            pruned.append(await prune(store, Retention(history_versions=1)))
+        return await read(work, *args, **kwargs)
+
+    monkeypatch.setattr(store.connections, "read", interrupted)
+    past = await store.snapshot_at(START)
+    assert pruned[0].versions
+    assert not any(each.subject.kind == "tcb_info" for each in past.stored.values()), "that day is gone"
 
 
 PUTS: Final = st.lists(
