@@ -74,7 +74,7 @@ _Hex32 = Annotated[str, _hex(32)]
 _Hex48 = Annotated[str, _hex(48)]
 
 
-class Component(Struct):
+class Component(Struct, gc=False):
     """One component of a TCB; ``type`` and ``category`` are for a reader, and nothing of them is decided upon."""
 
     svn: _Byte
