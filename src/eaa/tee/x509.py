@@ -196,16 +196,20 @@ class ChainReader:
     def __init__(self, anchors: Sequence[TrustAnchor], *, size: int = 4096) -> None:
         self._anchors = tuple(anchors)
         self._roots = {each.certificate: _pinned(each.certificate) for each in anchors if each.certificate}
-        self._certificate = lru_cache(size)(lambda der: self._roots.get(der) or Certificate(der))
+        self._certificate = lru_cache(size)(self._read_certificate)
         self._issued = lru_cache(size)(_issued)
         self.read = lru_cache(size)(self._read)
+
+    def _read_certificate(self, body: bytes) -> Certificate:
+        der = _decoded(body)
+        return self._roots.get(der) or Certificate(der)
 
     def _read(self, pem: bytes) -> Chain:
         """Put the certificates of ``pem`` in order from its first one up to a pinned root, proving every link on the way.
 
         :raises EndorsementError: naming the first link or flag that does not hold.
         """
-        chain = self._climb([self._certificate(der) for der in split_pem(pem)])
+        chain = self._climb([self._certificate(body) for body in _bodies(pem)])
         anchor = self._anchor_of(chain[-1])
         for depth, issuer in enumerate(chain[1:]):
             require_issuer(issuer, below=depth)
@@ -245,21 +249,33 @@ def split_pem(pem: bytes) -> list[bytes]:
 
     :raises EndorsementError: when there are none, too many, the text is too long, or a block is broken.
     """
+    return [_decoded(body) for body in _bodies(pem)]
+
+
+def _bodies(pem: bytes) -> list[bytes]:
+    """Return the base64 of every certificate, with its blanks.
+
+    :raises EndorsementError: as :func:`split_pem`.
+    """
     before, *blocks = pem.split(_BEGIN) if len(pem) <= MAX_CHAIN_BYTES else (b"",)
     if not 1 <= len(blocks) <= MAX_CHAIN:
         raise EndorsementError(
             f"{len(blocks)} certificates in {len(pem)} bytes, expected 1 to {MAX_CHAIN} in PEM"
         )
-    certificates = []
+    bodies = []
     for block in blocks:
         body, end, after = block.partition(_END)
         if not end or before.strip() or after.strip(_BLANK):
             raise EndorsementError("something else than certificates is in the PEM")
-        try:
-            certificates.append(a2b_base64(body.translate(None, _BLANK), strict_mode=True))
-        except ValueError as error:
-            raise EndorsementError("a certificate's base64 is broken") from error
-    return certificates
+        bodies.append(body)
+    return bodies
+
+
+def _decoded(body: bytes) -> bytes:
+    try:
+        return a2b_base64(b"".join(body.split()), strict_mode=True)
+    except ValueError as error:
+        raise EndorsementError("a certificate's base64 is broken") from error
 
 
 def read_certificates(pem: bytes) -> list[Certificate]:

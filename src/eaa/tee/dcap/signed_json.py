@@ -87,15 +87,19 @@ def members_of(content: bytes) -> dict[str, tuple[Any, bytes]]:
 def _plain_members(content: bytes) -> dict[str, tuple[Any, bytes]] | None:
     """Read a document that is written without a spare byte, as chip makers write theirs; None is for any other.
 
-    What comes out again as it went in has no name twice and no blank anywhere, so that each member, too, was written as it comes out.
+    A document is that when its members, each written anew, make it up again; then no object in it has a name twice, either.
     """
     try:
         value = msgspec.json.decode(content)
     except (msgspec.DecodeError, ValueError):
         return None  # :func:`_members` says why
-    if type(value) is not dict or msgspec.json.encode(value) != content:
+    if type(value) is not dict:
         return None
-    return {name: (member, msgspec.json.encode(member)) for name, member in value.items()}
+    texts = [msgspec.json.encode(member) for member in value.values()]
+    written = [b"%b:%b" % (msgspec.json.encode(name), text) for name, text in zip(value, texts, strict=True)]
+    if b"{%b}" % b",".join(written) != content:
+        return None
+    return dict(zip(value, zip(value.values(), texts, strict=True), strict=True))
 
 
 def _members(text: str) -> dict[str, tuple[Any, bytes]]:
