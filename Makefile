@@ -4,7 +4,7 @@
 PY := .venv/bin/python
 SECONDS_PER_TARGET ?= 30
 TPM_PACKAGES := swtpm swtpm-tools tpm2-tools libtss2-tcti-swtpm0
-VM_PACKAGES := ovmf qemu-system-x86 libtss2-tcti-device0 cpio
+VM_PACKAGES := ovmf qemu-system-x86 libtss2-tcti-device0 cpio systemd-boot-efi binutils sbsigntool mtools openssl
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check lint types contracts attacks interop interop-vm fuzz bench docs lock proto format clean
@@ -40,9 +40,10 @@ interop: setup ## the tests against swtpm, tpm2-tools, OVMF, skopeo and umoci; a
 	@scripts/install-packages --optional $(TPM_PACKAGES) ovmf
 	$(PY) -m pytest tests/interop tests/tee/measure -rs
 
-interop-vm: setup ## boot a real guest with a vTPM in QEMU and appraise its quote and event log
+interop-vm: setup ## boot real guests with a vTPM in QEMU: their PCRs are as computed before, their quotes appraised
 	@scripts/install-packages $(TPM_PACKAGES) $(VM_PACKAGES)
 	@timeout 300 $(PY) scripts/interop_vm.py
+	@timeout 300 $(PY) scripts/interop_uki.py
 
 fuzz: setup ## coverage-guided fuzzing of every parser, SECONDS_PER_TARGET each (30)
 	$(PY) scripts/fuzz.py --seconds $(SECONDS_PER_TARGET)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -19,9 +19,11 @@ from eaa.cli._measure.options import (
     listed,
     show,
 )
+from eaa.cli._measure.uki import uki_boot, uki_options
 from eaa.cli._options import json_option
 
 if TYPE_CHECKING:
+    from eaa.tee.efi_boot import UkiBoot
     from eaa.tee.tdx.acpi import AcpiBlobs
 
 __all__ = ["tdx"]
@@ -34,6 +36,7 @@ _SECONDS: Final = 60
 @click.option("--kernel", type=KERNEL, help="Kernel that QEMU boots directly (-kernel).")
 @click.option("--initrd", type=INITRD, help="Initial RAM disk (-initrd).")
 @click.option("--cmdline", help="Kernel command line (-append).")
+@uki_options
 @click.option("--memory", type=Memory(), help="Memory of the TD (-m), for RTMR 0.")
 @click.option(
     "--vcpus",
@@ -89,8 +92,9 @@ def tdx(
     vcpus: int | None,
     events: bool,
     as_json: bool,
+    **options: Any,
 ) -> None:
-    """Compute MRTD of a TD, and RTMR 0 to 2 of a direct boot under QEMU.
+    """Compute MRTD of a TD, and RTMR 0 to 2 of a direct boot under QEMU, or RTMR 1 and 2 of a unified kernel image.
 
     RTMR 0 holds the ACPI tables that QEMU generates: it is left out unless the owner gives them, or the machine's arguments for the owner's own
     QEMU to be asked.
@@ -111,7 +115,9 @@ def tdx(
         acpi = AcpiBlobs(*blobs)
     elif machine_args is not None:
         acpi = _learnt(qemu, machine_args)
-    boot = None
+    boot: DirectBoot | UkiBoot | None = uki_boot(options)
+    if boot is not None and kernel is not None:
+        raise click.UsageError("give --kernel or --uki, not both")
     if kernel is not None:
         boot = DirectBoot(kernel, initrd or b"", cmdline or "", SetupHeader(setup_header))
     measured = measure_tdx(
