@@ -147,10 +147,14 @@ PUTS: Final = st.lists(
 )
 
 
-@settings(max_examples=40)
-@given(PUTS, st.none() | st.integers(1, 40), st.none() | st.integers(1, 5), st.integers(0, 90))
+@settings(max_examples=60)
+@given(PUTS, st.none() | st.integers(1, 40), st.none() | st.integers(1, 5), st.integers(0, 90), st.booleans())
 def test_any_history_keeps_its_promises(
-    puts: list[Any], days: int | None, number: int | None, today: int
+    puts: list[Any],
+    days: int | None,
+    number: int | None,
+    today: int,
+    stored: bool,  # noqa: FBT001 - Hypothesis gives it
 ) -> None:
     """Whatever came in: each day has what it had or less, within the limit all of it, and what is handed out stays."""
 
@@ -161,11 +165,11 @@ def test_any_history_keeps_its_promises(
                 at = START + today * DAY
                 store.clock = lambda: at
                 moments = [START + each * DAY / 2 for each in range(140)]
-                before = [await _as_of(store, each) for each in moments]
+                before = [await _as_of(store, each, stored=stored) for each in moments]
                 now = store.snapshot().slots
                 await prune(store, Retention(history_days=days, history_versions=number))
                 for moment, slots in zip(moments, before, strict=True):
-                    after = await _as_of(store, moment)
+                    after = await _as_of(store, moment, stored=stored)
                     assert after.items() <= slots.items()
                     if number is None and days is not None and at - days * DAY <= moment <= at:
                         assert after == slots
@@ -189,6 +193,6 @@ async def _put_all(store: Store, puts: list[Any]) -> None:
     await store.sync()
 
 
-async def _as_of(store: Store, at: datetime) -> dict[Any, Any]:
-    snapshot: Snapshot = await store.snapshot_at(at, stored=True)
+async def _as_of(store: Store, at: datetime, *, stored: bool) -> dict[Any, Any]:
+    snapshot: Snapshot = await store.snapshot_at(at, stored=stored)
     return dict(snapshot.slots)

@@ -5,18 +5,27 @@ from __future__ import annotations
 
 import click
 
-from eaa.cli import _verdict_files, _verdict_formats, _verdict_owner, _verdict_publish, _verdict_serve
+from eaa.cli import (
+    _verdict_build,
+    _verdict_files,
+    _verdict_formats,
+    _verdict_owner,
+    _verdict_publish,
+    _verdict_serve,
+)
 
 __all__ = ["verdict"]
 
 
 @click.group()
 def verdict() -> None:
-    """Make and sign reference values from what was built.
+    """Build, measure and sign: from sources to reference values.
 
     \b
     Examples:
       eaa verdict key new release
+      eaa verdict build build.toml --out dist --key builder
+      eaa verdict rebuild dist/provenance.dsse.json --sources . --out again
       eaa verdict measure --product acme/web --version 1 --tee tdx --firmware OVMF.fd --kernel vmlinuz \\
         --initrd initrd.img --cmdline 'console=ttyS0' --key release --out web-1.json
       eaa verdict show web-1.json
@@ -29,6 +38,13 @@ def verdict() -> None:
     """  # noqa: D301 - click keeps the lines after \b
 
 
-for _part in (_verdict_files, _verdict_formats, _verdict_owner, _verdict_publish, _verdict_serve):
+for _part in (
+    _verdict_build,
+    _verdict_files,
+    _verdict_formats,
+    _verdict_owner,
+    _verdict_publish,
+    _verdict_serve,
+):
     for _command in _part.COMMANDS:
         verdict.add_command(_command)
