@@ -32,6 +32,9 @@ _INSTRUMENTED = (
 )
 with _INSTRUMENTED:
     from eaa._keys import new_key, public_pem, read_private_key
+    from eaa.endorser.client_tool import read_tool_platforms
+    from eaa.endorser.fmspcs import read_fmspcs
+    from eaa.endorser.pck import PckPlatform, read_pckcerts
     from eaa.eventlog import (
         EventType,
         NewEvent,
@@ -84,6 +87,7 @@ with _INSTRUMENTED:
         endorsements_from_json,
         endorsements_to_json,
     )
+    from eaa.tee.fw_cfg import parse_directory
     from eaa.tee.pe import authenticode_digest
     from eaa.tee.registry import parse_evidence
     from eaa.tee.sgx.sigstruct import parse_sigstruct
@@ -113,6 +117,7 @@ MAX_LENGTH = 1 << 15
 KEY = TeeKeyPair.generate()
 TPM = SoftwareTpm(b"fuzz")
 VERDICT_KEY = read_private_key(new_key()[0])
+_LOGGED = (NewEvent(4, EventType.EV_SEPARATOR, bytes(4)), NewEvent(7, EventType.EV_EFI_ACTION, b"boot"))
 TPM_KEY = parse_key(TPM.ak_area.key)
 
 
@@ -161,6 +166,7 @@ TARGETS: dict[str, Callable[[bytes], Any]] = {
     "aael": _aael,
     "init-data": lambda data: parse_init_data("toml", _text(data)).claims(),
     "tdvf": parse_tdvf,
+    "fw-cfg": parse_directory,
     "sigstruct": parse_sigstruct,
     "pe-image": authenticode_digest,
     "tcb-info": lambda data: parse_tcb_info(read_tcb_info(data)),
@@ -169,6 +175,10 @@ TARGETS: dict[str, Callable[[bytes], Any]] = {
     "crl": crl_from_bytes,
     "collateral-document": endorsements_from_json,
     "collateral-file": lambda data: endorsements_from_files({"file": data}),
+    "pck-certificates": read_pckcerts,
+    "pck-registration": lambda data: PckPlatform.from_json(parse_json(data, MAX_LENGTH), "root"),
+    "platform-file": read_tool_platforms,
+    "fmspc-list": read_fmspcs,
     "kbs-request": Request.from_json,
     "kbs-attestation": lambda data: Attestation.from_json(data, limit=MAX_ATTESTATION),
     "kbs-error": ErrorInformation.from_json,
@@ -187,6 +197,12 @@ TARGETS: dict[str, Callable[[bytes], Any]] = {
     "rvps-message": lambda data: values_in(parse_message(data)),
     "swid-rim": rim_values,
 }
+
+
+def _pckcerts(endorsements: Any) -> bytes:
+    """Return what `pckcerts` answers, with another certificate in it: nothing is proven while it is read."""
+    pem = endorsements.of_kind("tcb_info")[0].issuer_chain.decode().partition("-----END CERTIFICATE-----")
+    return json.dumps([{"tcbm": "00" * 18, "cert": f"{pem[0]}{pem[1]}\n"}]).encode()
 
 
 def seeds() -> dict[str, list[bytes]]:
@@ -208,6 +224,10 @@ def seeds() -> dict[str, list[bytes]]:
         "crl": [by_kind["pck_crl"].content],
         "collateral-document": [json.dumps(endorsements_to_json(collateral)).encode()],
         "collateral-file": [item.content for item in collateral.items],
+        "pck-certificates": [_pckcerts(cases["tdx"].endorsements)],
+        "pck-registration": [b'{"qe_id":"00","pce_id":"0000","cpu_svn":"","pce_svn":"","enc_ppid":""}'],
+        "platform-file": [b'{"platforms":[{"qe_id":"00","pce_id":"0000"}],"collaterals":{"pck_certs":[]}}'],
+        "fmspc-list": [b'[{"fmspc":"00A06F000000","platform":"E5"}]'],
         "kbs-request": [b'{"version":"0.4.0","tee":"tdx","extra-params":""}'],
         "kbs-attestation": [
             json.dumps(
@@ -231,7 +251,9 @@ def seeds() -> dict[str, list[bytes]]:
 
 def _snp_and_azure_seeds(maker: ChipMaker, now: datetime) -> dict[str, list[bytes]]:
     amd = AmdChipMaker.create(now)
-    vm = AzureVm(SoftwareTpm(b"fuzz vTPM", ak=rsa.generate_private_key(65537, 2048)))
+    tpm = SoftwareTpm(b"fuzz vTPM", ak=rsa.generate_private_key(65537, 2048))
+    tpm.boot(_LOGGED)
+    vm = AzureVm(tpm)
     runtime = vm.runtime_data(bytes(32))
     case = mint_snp(amd, vm.report_data(runtime), at=now)
     quote = mint(maker, "tdx", vm.report_data(runtime), at=now).quote
@@ -267,8 +289,9 @@ def _tpm_seeds() -> dict[str, list[bytes]]:
     }
     bank = b"\x08\x0b" + _field(2, b"\x08\x00" + _field(2, bytes(32)))
     quote = _field(1, message) + _field(2, signature) + _field(3, bank)
+    logged = {**coco, "cc_eventlog": b64encode(write_event_log(_LOGGED, ("sha256",))).decode()}
     return {
-        "tpm-evidence": [TPM.evidence(bytes(32)), json.dumps(coco).encode()],
+        "tpm-evidence": [TPM.evidence(bytes(32)), *(json.dumps(each).encode() for each in (coco, logged))],
         "tpm-go-tpm-tools": [_field(1, area) + _field(2, quote)],
         "tpm-go-attestation": [json.dumps(dump).encode()],
         "tpm-enacttrust": [bytes(16) + sized(message) + signature],
@@ -343,7 +366,13 @@ def _build_seeds() -> dict[str, list[bytes]]:
     struct.pack_into("<H", kernel, 0x98, 0x20B)
     struct.pack_into("<I", kernel, 0x98 + 60, 0x200)
     struct.pack_into("<II", kernel, 0x98 + 240 + 16, 0x200, 0x200)
-    return {"tdvf": [bytes(firmware)], "sigstruct": [_sigstruct()], "pe-image": [bytes(kernel)]}
+    files = struct.pack(">IIHxx56s", 1, 20, 0x22, b"etc/acpi/rsdp")
+    return {
+        "tdvf": [bytes(firmware)],
+        "fw-cfg": [files],
+        "sigstruct": [_sigstruct()],
+        "pe-image": [bytes(kernel)],
+    }
 
 
 def _verdict_seeds(now: datetime) -> dict[str, list[bytes]]:

@@ -2,10 +2,14 @@
 """Boot a real guest with a vTPM, then appraise what it sends: QEMU (TCG), OVMF, swtpm, Debian's cloud kernel, tpm2-tools.
 
 1. swtpm_setup makes a TPM with a certified endorsement key; its CA is the only root that is trusted here.
-2. The guest boots. Its initial disk is busybox and tpm2-tools; it creates an attestation key, quotes PCRs 0 to 15 over a fresh
+2. From kernel, initial disk and command line alone, what the TPM will have measured is computed.
+3. QEMU is asked which ACPI tables it would give to the firmware of this machine.
+4. The guest boots. Its initial disk is busybox and tpm2-tools; it creates an attestation key, quotes PCRs 0 to 15 over a fresh
    nonce, and prints quote, key and the firmware's event log on its serial console.
-3. The machine off, the same TPM proves by credential activation that the key is its own.
-4. Our verifier accepts the quote; the event log, replayed, gives the quoted PCRs; another nonce, no enrolment and another root
+5. The machine off, the same TPM proves by credential activation that the key is its own.
+6. The quoted PCRs, and the event log event by event, are what was computed. PCR 0 is not, and it is said why. The ACPI tables are
+   those that QEMU had said.
+7. Our verifier accepts the quote; the event log, replayed, gives the quoted PCRs; another nonce, no enrolment and another root
    are refused on their checks.
 
 Downloads a kernel with apt-get into .cache/interop-vm. Takes half a minute, and stops after three.
@@ -23,22 +27,30 @@ import time
 from base64 import b64decode
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from secrets import token_bytes
 from typing import TYPE_CHECKING
 
 from cryptography.x509 import load_pem_x509_certificate
 
+from eaa.cli._measure.qemu import ask_for_acpi
 from eaa.eventlog import check_event_log, explain, parse_event_log
 from eaa.rats import Endorsements, TrustAnchor
+from eaa.tee.direct_boot import DirectBoot, SetupHeader
+from eaa.tee.q35 import memory_size
 from eaa.tee.tpm.enrolment import begin_enrolment
-from eaa.tee.tpm.evidence import bundle_tpm2_tools, parse_tpm_evidence
+from eaa.tee.tpm.evidence import TpmEvidence, bundle_tpm2_tools, parse_tpm_evidence
+from eaa.tee.tpm.measure import measure_tpm
 from eaa.tee.tpm.policy import TpmPolicy
 from eaa.tee.tpm.public import parse_public
 from eaa.tee.tpm.verify import TpmVerifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from eaa.tee.measured import LaunchMeasurement
+    from eaa.tee.tdx.acpi import AcpiBlobs
 
 PACKAGES = "qemu-system-x86 ovmf swtpm swtpm-tools tpm2-tools libtss2-tcti-swtpm0 libtss2-tcti-device0 cpio"
 PROGRAMS = (
@@ -54,8 +66,10 @@ PROGRAMS = (
 OVMF = Path("/usr/share/OVMF")
 CACHE = Path(__file__).parents[1] / ".cache" / "interop-vm"
 BUSYBOX = CACHE.parent / "tools" / "busybox"
+MEMORY = "512M"
 EK, AK = "0x81010001", "0x81010002"
-FILES = ("q.msg", "q.sig", "q.pcrs", "ak.pub", "log")
+FILES = ("q.msg", "q.sig", "q.pcrs", "ak.pub", "log", "acpi")
+ACPI = ("table-loader", "acpi/rsdp", "acpi/tables")
 INIT = f"""#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev /tmp
 /bin/busybox mount -t proc p /proc; /bin/busybox mount -t sysfs s /sys
@@ -67,6 +81,8 @@ tpm2 createak -Q -C {EK} -c ak.ctx -G rsa -g sha256 -s rsassa -u ak.pub
 tpm2 evictcontrol -Q -c ak.ctx {AK}
 tpm2 quote -Q -c ak.ctx -l sha256:0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15 -q $nonce -g sha256 -m q.msg -s q.sig -o q.pcrs
 /bin/busybox cp /sys/kernel/security/tpm0/binary_bios_measurements log
+/bin/busybox insmod /qemu_fw_cfg.ko
+for file in {" ".join(ACPI)}; do /bin/busybox sha256sum /sys/firmware/qemu_fw_cfg/by_name/etc/$file/raw; done > acpi
 for file in {" ".join(FILES)}; do echo "<$file>"; /bin/busybox base64 $file; echo "</$file>"; done
 /bin/busybox poweroff -f
 """
@@ -85,11 +101,20 @@ def main() -> int:
     try:
         kernel = fetch_kernel()
         make_tpm(folder)
-        make_initrd(folder, drivers[0])
-        nonce, begun = token_bytes(32), time.monotonic()
-        said = boot(folder, kernel, nonce)
+        make_initrd(folder, drivers[0], kernel)
+        nonce = token_bytes(32)
+        cmdline = f"console=ttyS0 quiet nonce={nonce.hex()}"
+        predicted = measure_tpm(
+            DirectBoot(kernel.read_bytes(), (folder / "initrd.img").read_bytes(), cmdline, SetupHeader.QEMU),
+            memory=memory_size(MEMORY),
+        )
+        acpi = learn_acpi(folder)
+        begun = time.monotonic()
+        said = boot(folder, kernel, cmdline)
         print(f"the guest booted in {time.monotonic() - begun:.1f} s and sent {', '.join(said)}")
         held = appraise(folder, said, nonce)
+        held &= compare(predicted, said)
+        held &= compare_acpi(acpi, said)
     finally:
         shutil.rmtree(folder)
     print("everything holds" if held else "something does NOT hold")
@@ -143,11 +168,14 @@ def make_tpm(folder: Path) -> None:
         "--config", str(folder / "setup.conf"), "--write-ek-cert-files", str(folder), folder=folder)  # fmt: skip
 
 
-def make_initrd(folder: Path, driver: Path) -> None:
-    """Put busybox, tpm2-tools and the libraries they need into an initial disk."""
+def make_initrd(folder: Path, driver: Path, kernel: Path) -> None:
+    """Put busybox, tpm2-tools and the libraries they need into an initial disk, and the kernel's module for fw_cfg."""
     tree = folder / "initrd"
+    version = kernel.name.removeprefix("vmlinuz-")
+    module = CACHE / "lib" / "modules" / version / "kernel" / "drivers" / "firmware" / "qemu_fw_cfg.ko"
     (tree / "bin").mkdir(parents=True)
     shutil.copy(BUSYBOX.resolve(), tree / "bin" / "busybox")
+    shutil.copy(module, tree / module.name)
     (tree / "init").write_text(INIT)
     (tree / "init").chmod(0o755)
     program = shutil.copy(shutil.which("tpm2") or "", tree / "bin" / "tpm2")
@@ -162,21 +190,38 @@ def make_initrd(folder: Path, driver: Path) -> None:
     run("sh", "-c", "find . | cpio --quiet -o -H newc > ../initrd.img", folder=tree)
 
 
-def boot(folder: Path, kernel: Path, nonce: bytes) -> dict[str, bytes]:
-    """Boot the guest, and return the files that it prints before it powers off."""
+def machine(folder: Path) -> tuple[str, ...]:
+    """Return the machine as QEMU's arguments; its files lie in ``folder``."""
     shutil.copy(OVMF / "OVMF_VARS_4M.fd", folder / "vars.fd")
-    control = folder / "tpm.sock"
-    machine = [
-        "qemu-system-x86_64", "-machine", "q35,accel=tcg", "-m", "512", "-nographic", "-no-reboot", "-nic", "none",
+    return (
+        "-machine", "q35,accel=tcg", "-m", MEMORY, "-nic", "none",
         "-drive", f"if=pflash,format=raw,readonly=on,file={OVMF}/OVMF_CODE_4M.fd",
         "-drive", f"if=pflash,format=raw,file={folder}/vars.fd",
-        "-chardev", f"socket,id=tpm,path={control}", "-tpmdev", "emulator,id=tpm0,chardev=tpm",
-        "-device", "tpm-crb,tpmdev=tpm0", "-kernel", str(kernel), "-initrd", str(folder / "initrd.img"),
-        "-append", f"console=ttyS0 quiet nonce={nonce.hex()}",
-    ]  # fmt: skip
+        "-chardev", f"socket,id=tpm,path={folder}/tpm.sock", "-tpmdev", "emulator,id=tpm0,chardev=tpm",
+        "-device", "tpm-crb,tpmdev=tpm0",
+    )  # fmt: skip
+
+
+def learn_acpi(folder: Path) -> AcpiBlobs:
+    """Ask QEMU for the ACPI tables of the machine, with a copy of its TPM."""
+    trial = folder / "trial"
+    trial.mkdir()
+    shutil.copytree(folder / "state", trial / "state")
+    control = trial / "tpm.sock"
+    with tpm(trial, control.exists, "--ctrl", f"type=unixio,path={control}"):
+        return ask_for_acpi("qemu-system-x86_64", machine(trial), 100)
+
+
+def boot(folder: Path, kernel: Path, cmdline: str) -> dict[str, bytes]:
+    """Boot the guest, and return the files that it prints before it powers off."""
+    control = folder / "tpm.sock"
+    command = (
+        "qemu-system-x86_64", *machine(folder), "-nographic", "-no-reboot",
+        "-kernel", str(kernel), "-initrd", str(folder / "initrd.img"), "-append", cmdline,
+    )  # fmt: skip
     with tpm(folder, control.exists, "--ctrl", f"type=unixio,path={control}"):
         done = subprocess.run(
-            machine, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=150, check=False
+            command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=150, check=False
         )
     console = done.stdout.decode(errors="replace").replace("\r", "")
     said = {}
@@ -233,13 +278,63 @@ def enrol(folder: Path, key: bytes, root: TrustAnchor) -> Endorsements:
     return Endorsements((enrolment.complete((folder / "answer").read_bytes()).to_endorsement(),))
 
 
-def appraise(folder: Path, said: dict[str, bytes], nonce: bytes) -> bool:
-    """Print and return whether quote and log are what they should be, and what should be refused is."""
-    evidence = parse_tpm_evidence(
+def evidence_of(said: dict[str, bytes]) -> TpmEvidence:
+    """Return the quote that the guest sent."""
+    return parse_tpm_evidence(
         bundle_tpm2_tools(
             message=said["q.msg"], signature=said["q.sig"], pcrs=said["q.pcrs"], key=said["ak.pub"]
         )
     )
+
+
+def compare(predicted: LaunchMeasurement, said: dict[str, bytes]) -> bool:
+    """Print and return whether the quoted PCRs and the events of the log are those that were computed before the boot."""
+    quoted = evidence_of(said).measurements
+    print("computed before the boot, from the kernel, the initial disk and the command line:")
+    held = True
+    for name, value in predicted.registers.items():
+        held &= quoted[name] == value.hex()
+        print(
+            f"  {name} {value.hex()}: {'as quoted' if quoted[name] == value.hex() else f'NOT {quoted[name]}'}"
+        )
+    mine = [
+        (event.register, event.type, event.digest) for event in predicted.events if event.digest is not None
+    ]
+    theirs = [
+        (f"pcr{event.register:02}", event.type, event.digests["sha256"])
+        for event in parse_event_log(said["log"]).events
+        if event.extends
+    ]
+    known = {register for register, _, _ in mine} - {"pcr00"}
+    same = [event for event in mine if event[0] in known] == [event for event in theirs if event[0] in known]
+    held &= same
+    print(f"  the log's events of these PCRs: {'as computed, in this order' if same else 'NOT as computed'}")
+    for reason in predicted.unknown:
+        print(f"  not in advance: {reason}")
+    print(
+        "  not in advance: pcr10, which the kernel extends for IMA; nothing extends pcr08 and pcr11 to pcr15 here"
+    )
+    return held
+
+
+def compare_acpi(acpi: AcpiBlobs, said: dict[str, bytes]) -> bool:
+    """Print and return whether the guest was given the ACPI tables that QEMU had said it would be."""
+    words = said["acpi"].split()
+    given = dict(
+        zip((word.decode() for word in words[1::2]), (word.decode() for word in words[::2]), strict=True)
+    )
+    print("learnt of QEMU before the boot, and what the guest's kernel found in fw_cfg:")
+    held = True
+    for name, content in zip(ACPI, (acpi.loader, acpi.rsdp, acpi.tables), strict=True):
+        same = given.get(f"/sys/firmware/qemu_fw_cfg/by_name/etc/{name}/raw") == sha256(content).hexdigest()
+        held &= same
+        print(f"  etc/{name}, {len(content)} bytes: {'the same' if same else 'NOT the same'}")
+    return held
+
+
+def appraise(folder: Path, said: dict[str, bytes], nonce: bytes) -> bool:
+    """Print and return whether quote and log are what they should be, and what should be refused is."""
+    evidence = evidence_of(said)
     certificate = load_pem_x509_certificate((folder / "ca/swtpm-localca-rootca-cert.pem").read_bytes())
     root = TrustAnchor.from_certificate(certificate, simulated=True)
     mine, known = TpmPolicy(anchors=(root,)), enrol(folder, said["ak.pub"], root)

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import click
 
+from eaa.cli._measure.acpi import acpi
 from eaa.cli._measure.documents import init_data
 from eaa.cli._measure.sev import snp
 from eaa.cli._measure.sgx import sgx
 from eaa.cli._measure.tdx import tdx
+from eaa.cli._measure.tpm import tpm
 
 __all__ = ["measure"]
 
@@ -24,11 +26,13 @@ def measure() -> None:
     Examples:
       eaa measure tdx --firmware OVMF.fd --json
       eaa measure tdx --firmware OVMF.fd --kernel vmlinuz --initrd initrd.img --cmdline 'console=ttyS0'
+      eaa measure acpi --out ./acpi -- -machine q35 -m 2G -smp 4 -bios OVMF.fd
       eaa measure snp --firmware OVMF.fd --vcpus 4 --vcpu-type EPYC-v4
+      eaa measure tpm --kernel vmlinuz --initrd initrd.img --cmdline quiet --memory 2G
       eaa measure sgx --sigstruct enclave.sig
       eaa measure init-data init-data.toml --tee tdx
     """  # noqa: D301 - click keeps the lines after \b
 
 
-for _command in (tdx, snp, sgx, init_data):
+for _command in (tdx, acpi, snp, tpm, sgx, init_data):
     measure.add_command(_command)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from base64 import b64encode
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from eaa.cli._options import HexBytes, at_option, echo_json, json_option, report_data_option
+from eaa.cli._sim_boot import acpi, boot_options, booted
 from eaa.cli._sim_vendor import vendor as vendor_group
 from eaa.cli._tables import print_table
 from eaa.rats import ConfigurationError
@@ -59,6 +61,7 @@ _TDX_EXAMPLES = _examples(
     "eaa sim tdx --report-data 00ff --out ./case",
     "eaa sim tdx --report-data 00ff --out ./case --quote-version 5 --fault relaunch --json",
     'eaa sim tdx --report-data 00ff --out ./case --image "web server 1.4" --at 2026-03-16T12:00:00Z',
+    "eaa sim tdx --report-data 00ff --out ./case --firmware OVMF.fd --kernel vmlinuz --initrd initrd.img --cmdline quiet",
 )
 _SGX_EXAMPLES = _examples(
     "eaa sim sgx --report-data 00ff --out ./case",
@@ -92,6 +95,7 @@ def sim() -> None:
 
 
 sim.add_command(vendor_group)
+sim.add_command(acpi)
 
 
 def _mint_options(command: _Command) -> _Command:
@@ -126,6 +130,7 @@ def _mint_options(command: _Command) -> _Command:
 @click.option(
     "--quote-version", type=click.Choice(["4", "5"]), help="By default 4, or 5 if a fault needs it."
 )
+@boot_options
 @click.option("--mr-td", type=_REGISTER, help="MRTD, 48 bytes, instead of the image's.")
 @click.option("--rtmr", "rtmrs", multiple=True, type=_Rtmr(), help="RTMR 0 to 3, 48 bytes; repeatable.")
 def tdx(
@@ -138,13 +143,18 @@ def tdx(
 ) -> None:
     """Mint a TDX quote with the collateral that verifies it.
 
-    Writes quote.bin, collateral.json, root_ca.der and expected.json, which tells what a verifier must find.
+    Writes quote.bin, collateral.json, root_ca.der and expected.json, which tells what a verifier must find. A TD that is booted from files
+    (--firmware, --kernel) has the registers that eaa measure tdx computes of them, and its event log and evidence are written too.
     """
-    registers = {f"rtmr_{number}": value for number, value in rtmrs}
+    boot = {name: options.pop(name) for name in ("firmware", "kernel", "initrd", "cmdline", "memory", "acpi")}
+    guest = booted(boot)
+    registers = dict(guest.registers) if guest is not None else {}
+    registers |= {f"rtmr_{number}": value for number, value in rtmrs}
     if mr_td is not None:
         registers["mr_td"] = mr_td
     version = int(quote_version) if quote_version else None
-    _mint("tdx", registers, version=version, as_json=as_json, **options)
+    log = guest.event_log if guest is not None else b""
+    _mint("tdx", registers, version=version, event_log=log, as_json=as_json, **options)
 
 
 @sim.command(epilog=_SGX_EXAMPLES)
@@ -290,13 +300,17 @@ def _snp_faults(*, as_json: bool) -> None:
 @sim.command(epilog=_MEASURE_EXAMPLES)
 @click.option("--image", required=True, metavar="WORDS", help="What the guest is made of.")
 @click.option(
-    "--tee", type=click.Choice(["tdx", "sgx"]), default="tdx", show_default=True, help="Kind of TEE."
+    "--tee", type=click.Choice(["tdx", "sgx", "snp"]), default="tdx", show_default=True, help="Kind of TEE."
 )
 def measure(image: str, tee: str) -> None:
     """Print what a simulated guest measures to, as reference values in JSON."""
     from eaa.simulator import REGISTERS  # noqa: PLC0415 - --help does not need it
     from eaa.simulator import measure as measured  # noqa: PLC0415
+    from eaa.simulator.snp_machine import measure_snp  # noqa: PLC0415
 
+    if tee == "snp":
+        echo_json({"measurement": [measure_snp(image)]})
+        return
     values = measured(image)
     echo_json({name: [values[name]] for name in REGISTERS[tee]})
 
@@ -336,6 +350,7 @@ def _mint(
     as_json: bool,
     ca: str = "platform",
     version: int | None = None,
+    event_log: bytes = b"",
 ) -> None:
     from eaa.simulator import ChipMaker, mint, to_common_form  # noqa: PLC0415 - --help does not need it
 
@@ -355,6 +370,10 @@ def _mint(
         "root_ca": ("root_ca.der", minted.root_der),
         "expected": ("expected.json", _json_text(minted.expected)),
     }
+    if event_log:
+        quote, log = (b64encode(part).decode() for part in (minted.quote, event_log))
+        contents["event_log"] = ("event_log.bin", event_log)
+        contents["evidence"] = ("evidence.json", _json_text({"cc_eventlog": log, "quote": quote}))
     _report(_write(out, contents), minted.expected, tee, report_data, as_json=as_json)
 
 

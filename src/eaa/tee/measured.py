@@ -125,10 +125,14 @@ def event_log(measured: LaunchMeasurement, algorithm: str = "sha384") -> bytes:
     return write_event_log(
         (
             NewEvent(
-                register_index(event.register), event.type, event.data, digests={algorithm: event.digest}
+                _number(event.register, algorithm), event.type, event.data, digests={algorithm: event.digest}
             )
             for event in measured.events
             if event.type is not None and event.digest is not None
         ),
         (algorithm,),
     )
+
+
+def _number(register: str, algorithm: str) -> int:
+    return register_index(register.removeprefix(f"{algorithm}_"))

@@ -15,14 +15,16 @@ from hypothesis import strategies as st
 
 from eaa.eventlog import parse_event_log
 from eaa.rats import ConfigurationError, InputError
+from eaa.tee.linux_boot import qemu_setup_header
 from eaa.tee.measured import replay
 from eaa.tee.pe import authenticode_digest
-from eaa.tee.tdx.direct_boot import AcpiBlobs, DirectBoot, SetupHeader, load_options
+from eaa.tee.tdx.acpi import AcpiBlobs
+from eaa.tee.tdx.direct_boot import DirectBoot, SetupHeader
 from eaa.tee.tdx.evidence import parse_tdx_quote
-from eaa.tee.tdx.linux_boot import qemu_setup_header
 from eaa.tee.tdx.measure import PageOrder, measure_tdx, mr_td
 from eaa.tee.tdx.td_hob import td_hob_list
 from eaa.tee.tdx.tdvf import SectionType, parse_tdvf
+from eaa.tee.uefi import load_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -343,7 +345,7 @@ def test_sections_that_overlap_have_no_hob(firmware: Any) -> None:
 @pytest.mark.parametrize("cmdline", ["naïve", "a\0b"])
 def test_a_command_line_that_firmware_does_not_define_is_refused(cmdline: str) -> None:
     with pytest.raises(ConfigurationError):
-        load_options(DirectBoot(b"", cmdline=cmdline))
+        load_options(cmdline, b"")
 
 
 def test_authenticode_leaves_out_checksum_and_certificates() -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from eaa.eventlog import parse_event_log
 from eaa.tee.measured import event_log, inputs_of
-from eaa.tee.tdx.direct_boot import AcpiBlobs, DirectBoot
+from eaa.tee.tdx.acpi import AcpiBlobs
+from eaa.tee.tdx.direct_boot import DirectBoot
 from eaa.tee.tdx.measure import measure_tdx
 
 if TYPE_CHECKING:

@@ -4,18 +4,32 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from eaa.cli._options import InputFile, echo_json
+from eaa.rats import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from eaa.tee.measured import MeasuredEvent
+    from eaa.tee.tdx.acpi import AcpiBlobs
 
-__all__ = ["ACPI", "FIRMWARE", "INITRD", "KERNEL", "Memory", "Number", "events_option", "listed", "show"]
+__all__ = [
+    "ACPI",
+    "FIRMWARE",
+    "INITRD",
+    "KERNEL",
+    "AcpiFolder",
+    "Memory",
+    "Number",
+    "events_option",
+    "listed",
+    "show",
+]
 
 FIRMWARE: Final = InputFile(64 << 20)
 KERNEL: Final = InputFile(256 << 20)
@@ -34,10 +48,29 @@ class Memory(click.ParamType[int]):
         """Return the bytes, or fail as bad usage."""
         if isinstance(value, int):
             return value
-        match = re.fullmatch(r"([1-9][0-9]{0,14})([KMGT]?)", str(value), re.ASCII | re.IGNORECASE)
-        if match is None:
-            self.fail(f"{str(value)[:40]!r} is no amount of memory such as 2G or 512M", param, ctx)
-        return int(match[1]) << {"K": 10, "": 20, "M": 20, "G": 30, "T": 40}[match[2].upper()]
+        from eaa.tee.q35 import memory_size  # noqa: PLC0415 - --help does not need it
+
+        try:
+            return memory_size(str(value))
+        except ConfigurationError as error:
+            self.fail(str(error), param, ctx)
+
+
+class AcpiFolder(click.ParamType["AcpiBlobs"]):
+    """A folder with the three files that ``eaa measure acpi`` writes; the value is their content."""
+
+    name = "DIR"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> AcpiBlobs:
+        """Return the tables, or fail as bad usage."""
+        from eaa.tee.tdx.acpi import AcpiBlobs, load_acpi  # noqa: PLC0415 - --help does not need it
+
+        if isinstance(value, AcpiBlobs):
+            return value
+        try:
+            return load_acpi(Path(value))
+        except ConfigurationError as error:
+            self.fail(str(error), param, ctx)
 
 
 class Number(click.ParamType[int]):

@@ -3,19 +3,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import shlex
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from eaa.cli._measure.options import ACPI, FIRMWARE, INITRD, KERNEL, Memory, events_option, listed, show
+from eaa.cli._measure.options import (
+    ACPI,
+    FIRMWARE,
+    INITRD,
+    KERNEL,
+    AcpiFolder,
+    Memory,
+    events_option,
+    listed,
+    show,
+)
 from eaa.cli._options import json_option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from eaa.tee.measured import LaunchMeasurement
+    from eaa.tee.tdx.acpi import AcpiBlobs
 
 __all__ = ["measured_tdx", "tdx"]
+
+_SECONDS: Final = 60
 
 
 @click.command()
@@ -28,6 +42,18 @@ __all__ = ["measured_tdx", "tdx"]
     "--vcpus",
     type=click.IntRange(1, 4096),
     help="Number of vCPUs; nothing but the ACPI tables tells of it, so it changes no value here.",
+)
+@click.option("--acpi", type=AcpiFolder(), help="Folder that eaa measure acpi wrote, for RTMR 0.")
+@click.option(
+    "--machine-args",
+    metavar="ARGUMENTS",
+    help="The machine as QEMU gets it, in one word: its ACPI tables are learnt as eaa measure acpi does.",
+)
+@click.option(
+    "--qemu",
+    default="qemu-system-x86_64",
+    show_default=True,
+    help="The QEMU that is asked with --machine-args.",
 )
 @click.option("--acpi-loader", type=ACPI, help="etc/table-loader of fw_cfg, for RTMR 0.")
 @click.option("--acpi-rsdp", type=ACPI, help="etc/acpi/rsdp of fw_cfg, for RTMR 0.")
@@ -51,8 +77,8 @@ __all__ = ["measured_tdx", "tdx"]
 def tdx(*, events: bool, as_json: bool, **options: Any) -> None:
     """Compute MRTD of a TD, and RTMR 0 to 2 of a direct boot under QEMU.
 
-    RTMR 0 holds the ACPI tables that QEMU generates: it is left out unless the owner gives them, taken from a run of the same QEMU
-    with the same machine.
+    RTMR 0 holds the ACPI tables that QEMU generates: it is left out unless the owner gives them, or the machine's arguments for the owner's own
+    QEMU to be asked.
     """
     measured = measured_tdx(options)
     values = {name: value.hex() for name, value in measured.registers.items()}
@@ -61,22 +87,40 @@ def tdx(*, events: bool, as_json: bool, **options: Any) -> None:
 
 def measured_tdx(options: Mapping[str, Any]) -> LaunchMeasurement:
     """Return what the TD that the options of ``eaa measure tdx`` describe measures to."""
-    from eaa.tee.tdx.direct_boot import AcpiBlobs, DirectBoot, SetupHeader  # noqa: PLC0415 - --help does not need it
+    from eaa.tee.tdx.acpi import AcpiBlobs  # noqa: PLC0415 - --help does not need it
+    from eaa.tee.tdx.direct_boot import DirectBoot, SetupHeader  # noqa: PLC0415
     from eaa.tee.tdx.measure import PageOrder, measure_tdx  # noqa: PLC0415
 
     kernel, initrd, cmdline = options["kernel"], options["initrd"], options["cmdline"]
     header = SetupHeader(options["setup_header"])
     if kernel is None and (initrd is not None or cmdline is not None or header is not SetupHeader.FILE):
         raise click.UsageError("--initrd, --cmdline and --setup-header go with --kernel")
-    acpi = [
+    blobs = [
         options[name] for name in ("acpi_loader", "acpi_rsdp", "acpi_tables") if options[name] is not None
     ]
-    if len(acpi) not in {0, 3}:
+    if len(blobs) not in {0, 3}:
         raise click.UsageError("--acpi-loader, --acpi-rsdp and --acpi-tables go together")
+    acpi, machine_args = options["acpi"], options["machine_args"]
+    if sum((bool(blobs), acpi is not None, machine_args is not None)) > 1:
+        raise click.UsageError("give the ACPI tables once: --acpi, --machine-args or the three files")
+    if blobs:
+        acpi = AcpiBlobs(*blobs)
+    elif machine_args is not None:
+        acpi = _learnt(options["qemu"], machine_args)
     return measure_tdx(
         options["firmware"],
         order=PageOrder(options["page_order"]),
         boot=DirectBoot(kernel, initrd or b"", cmdline or "", header) if kernel is not None else None,
         memory=options["memory"],
-        acpi=AcpiBlobs(*acpi) if acpi else None,
+        acpi=acpi,
     )
+
+
+def _learnt(qemu: str, machine: str) -> AcpiBlobs:
+    from eaa.cli._measure.qemu import ask_for_acpi  # noqa: PLC0415 - --help does not need it
+
+    try:
+        words = shlex.split(machine)
+    except ValueError as error:
+        raise click.UsageError(f"--machine-args cannot be read: {error}") from error
+    return ask_for_acpi(qemu, words, _SECONDS)

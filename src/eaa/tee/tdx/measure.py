@@ -21,7 +21,8 @@ from eaa.tee.tdx.tdvf import parse_tdvf
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from eaa.tee.tdx.direct_boot import AcpiBlobs, DirectBoot
+    from eaa.tee.tdx.acpi import AcpiBlobs
+    from eaa.tee.tdx.direct_boot import DirectBoot
     from eaa.tee.tdx.tdvf import Tdvf
 
 __all__ = ["PageOrder", "measure_tdx", "mr_td"]

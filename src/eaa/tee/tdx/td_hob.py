@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from eaa.rats import ConfigurationError
 from eaa.tee.ovmf import PAGE
+from eaa.tee.q35 import low_memory
 from eaa.tee.tdx.tdvf import SectionType
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from eaa.tee.tdx.tdvf import Tdvf
 
-__all__ = ["MAX_MEMORY", "low_memory", "td_hob_list"]
+__all__ = ["MAX_MEMORY", "td_hob_list"]
 
 MAX_MEMORY: Final = 1 << 46
 """Bytes."""
@@ -34,15 +35,7 @@ _SYSTEM_MEMORY: Final = 0
 _UNACCEPTED: Final = 7
 _PRESENT_INITIALIZED_TESTED: Final = 7
 _FOUR_GIB: Final = 1 << 32
-# QEMU's q35 gives all memory below this to low addresses, and 2 GiB of more (hw/i386/pc_q35.c).
-_ALL_LOW: Final = 0xB000_0000
-_SPLIT_LOW: Final = 0x8000_0000
 _ADDED: Final = (SectionType.TD_HOB, SectionType.TEMP_MEM)
-
-
-def low_memory(memory: int) -> int:
-    """Return how many of a q35 machine's ``memory`` bytes lie below 4 GiB."""
-    return memory if memory < _ALL_LOW else _SPLIT_LOW
 
 
 def td_hob_list(tdvf: Tdvf, memory: int) -> bytes:

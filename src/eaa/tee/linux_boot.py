@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What QEMU makes of a kernel that it boots directly, before the TD's firmware measures it.
+"""What QEMU makes of a kernel that it boots directly, before the guest's firmware measures it.
 
 QEMU before 10.2 fills in the setup header of the kernel as a boot loader does, for a TD too (``x86_load_linux`` in
 ``hw/i386/x86-common.c``); from 10.2 on it leaves the kernel of a confidential guest as it is. Fields of the header:
@@ -13,7 +13,7 @@ from typing import Final
 
 from eaa.rats import ConfigurationError, InputError
 from eaa.tee.ovmf import PAGE
-from eaa.tee.tdx.td_hob import low_memory
+from eaa.tee.q35 import low_memory
 
 __all__ = ["qemu_setup_header"]
 
