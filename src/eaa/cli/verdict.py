@@ -6,6 +6,7 @@ from __future__ import annotations
 import click
 
 from eaa.cli import (
+    _verdict_bundle,
     _verdict_files,
     _verdict_formats,
     _verdict_owner,
@@ -37,6 +38,7 @@ def verdict() -> None:
 
 for _part in (
     _verdict_files,
+    _verdict_bundle,
     _verdict_formats,
     _verdict_owner,
     _verdict_publish,
