@@ -4,13 +4,14 @@
 PY := .venv/bin/python
 SECONDS_PER_TARGET ?= 30
 TPM_PACKAGES := swtpm swtpm-tools tpm2-tools libtss2-tcti-swtpm0
-VM_PACKAGES := ovmf qemu-system-x86 libtss2-tcti-device0 cpio
+BUILD_PACKAGES := bubblewrap diffoscope-minimal faketime
+VM_PACKAGES := ovmf qemu-system-x86 libtss2-tcti-device0 cpio systemd-boot-efi binutils sbsigntool mtools openssl
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types contracts attacks interop interop-vm fuzz bench docs lock proto format clean
+.PHONY: help setup demo test check lint types contracts attacks interop interop-vm verdict-example verdict-linux fuzz bench docs lock proto format clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## make .venv from the lock and fetch the container tools; does nothing when done
 	@scripts/setup
@@ -37,12 +38,21 @@ attacks: setup ## mount every attack of the table, print how each went, write do
 	@$(PY) scripts/attacks.py
 
 interop: setup ## the tests against swtpm, tpm2-tools, OVMF, skopeo and umoci; as root, installs what is missing
-	@scripts/install-packages --optional $(TPM_PACKAGES) ovmf
+	@scripts/install-packages --optional $(TPM_PACKAGES) $(BUILD_PACKAGES) ovmf
 	$(PY) -m pytest tests/interop tests/tee/measure -rs
 
-interop-vm: setup ## boot a real guest with a vTPM in QEMU and appraise its quote and event log
+interop-vm: setup ## boot real guests with a vTPM in QEMU: their PCRs are as computed before, their quotes appraised
 	@scripts/install-packages $(TPM_PACKAGES) $(VM_PACKAGES)
 	@timeout 300 $(PY) scripts/interop_vm.py
+	@timeout 300 $(PY) scripts/interop_uki.py
+
+verdict-example: setup ## build, rebuild, measure and sign a guest from Debian's packages, and see one refused that is not reproducible
+	@scripts/install-packages --optional $(BUILD_PACKAGES)
+	@scripts/verdict-example
+
+verdict-linux: setup ## the same with Debian's kernel, which is a download of 26 MB
+	@scripts/install-packages --optional $(BUILD_PACKAGES)
+	@scripts/verdict-example --linux
 
 fuzz: setup ## coverage-guided fuzzing of every parser, SECONDS_PER_TARGET each (30)
 	$(PY) scripts/fuzz.py --seconds $(SECONDS_PER_TARGET)

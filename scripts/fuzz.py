@@ -87,6 +87,7 @@ with _INSTRUMENTED:
         endorsements_from_json,
         endorsements_to_json,
     )
+    from eaa.tee.efi_boot import UkiBoot, partition_table
     from eaa.tee.fw_cfg import parse_directory
     from eaa.tee.pe import authenticode_digest
     from eaa.tee.registry import parse_evidence
@@ -100,11 +101,16 @@ with _INSTRUMENTED:
         parse_go_tpm_tools,
         parse_parsec,
     )
+    from eaa.tee.tpm.measure import measure_tpm
     from eaa.tee.tpm.pcr_file import pack_pcr_file, parse_pcr_file
     from eaa.tee.tpm.wire import Algorithm, sized
+    from eaa.tee.uefi import SecureBoot
+    from eaa.tee.variables import secure_boot_of
     from eaa.tee.x509 import read_certificates
     from eaa.verdict.corim import corim_of, set_of_corim, signed_corim_of
     from eaa.verdict.envelope import parse_envelope, seal
+    from eaa.verdict.index import Index, Listed
+    from eaa.verdict.lifecycle import State
     from eaa.verdict.reference_set import ReferenceSet, RegisterValue
     from eaa.verdict.signers import parse_signers
     from eaa.verdict.statement import Artifact, parse_statement
@@ -116,8 +122,8 @@ FOLDER = Path(__file__).parents[1] / ".cache" / "fuzz"
 MAX_LENGTH = 1 << 15
 KEY = TeeKeyPair.generate()
 TPM = SoftwareTpm(b"fuzz")
-VERDICT_KEY = read_private_key(new_key()[0])
 _LOGGED = (NewEvent(4, EventType.EV_SEPARATOR, bytes(4)), NewEvent(7, EventType.EV_EFI_ACTION, b"boot"))
+VERDICT_KEY = read_private_key(new_key()[0])
 TPM_KEY = parse_key(TPM.ak_area.key)
 
 
@@ -167,6 +173,9 @@ TARGETS: dict[str, Callable[[bytes], Any]] = {
     "init-data": lambda data: parse_init_data("toml", _text(data)).claims(),
     "tdvf": parse_tdvf,
     "fw-cfg": parse_directory,
+    "variable-store": secure_boot_of,
+    "unified-kernel-image": lambda data: measure_tpm(UkiBoot(data), secure_boot=SecureBoot(b"\1")),
+    "partition-table": partition_table,
     "sigstruct": parse_sigstruct,
     "pe-image": authenticode_digest,
     "tcb-info": lambda data: parse_tcb_info(read_tcb_info(data)),
@@ -188,6 +197,7 @@ TARGETS: dict[str, Callable[[bytes], Any]] = {
     "key-provider-unwrap": parse_unwrap,
     "annotation": AnnotationPacket.from_json,
     "resource-uri": lambda data: ResourceUri.parse_key_id(_text(data)),
+    "verdict-index": lambda data: Index.from_statement(parse_statement(data)),
     "statement": lambda data: ReferenceSet.from_statement(parse_statement(data)),
     "envelope": lambda data: parse_envelope(data).signers([VERDICT_KEY.public_key()]),
     "signers": lambda data: parse_signers(data, lambda _: public_pem(VERDICT_KEY.public_key())),
@@ -241,6 +251,7 @@ def seeds() -> dict[str, list[bytes]]:
         "key-provider-unwrap": [_key_provider("keyunwrap", {"dc": None, "annotation": wrapped})],
         "annotation": [wrap(bytes(KEK_SIZE), b"{}", kid=ResourceUri("default", "key", "demo")).to_json()],
         "resource-uri": [b"kbs:///default/key/demo"],
+        "verdict-index": [Index(1, (Listed("ab" * 32, State.ACTIVE),)).to_statement().to_bytes()],
         **_snp_and_azure_seeds(maker, now),
         **_tpm_seeds(),
         **_log_seeds(),
@@ -366,12 +377,14 @@ def _build_seeds() -> dict[str, list[bytes]]:
     struct.pack_into("<H", kernel, 0x98, 0x20B)
     struct.pack_into("<I", kernel, 0x98 + 60, 0x200)
     struct.pack_into("<II", kernel, 0x98 + 240 + 16, 0x200, 0x200)
-    files = struct.pack(">IIHxx56s", 1, 20, 0x22, b"etc/acpi/rsdp")
     return {
         "tdvf": [bytes(firmware)],
-        "fw-cfg": [files],
         "sigstruct": [_sigstruct()],
         "pe-image": [bytes(kernel)],
+        "fw-cfg": [struct.pack(">IIHxx56s", 1, 20, 0x22, b"etc/acpi/rsdp")],
+        "variable-store": [_variable_store()],
+        "unified-kernel-image": [_uki(bytes(kernel))],
+        "partition-table": [_disk()],
     }
 
 
@@ -404,6 +417,38 @@ def _verdict_seeds(now: datetime) -> dict[str, list[bytes]]:
         "rvps-message": messages,
         "swid-rim": [rim],
     }
+
+
+def _variable_store() -> bytes:
+    volume = UUID("fff12b8d-7696-4c8b-a985-2747075b4f50").bytes_le
+    store = UUID("aaf32c78-947b-439a-a180-2e144ec37792").bytes_le
+    vendor = UUID("8be4df61-93ca-11d2-aa0d-00e098032b8c").bytes_le
+    name, content = "PK\0".encode("utf-16-le"), b"keys"
+    variable = struct.pack("<HBxIQ16sIII16s", 0x55AA, 0x3F, 7, 0, b"", 0, len(name), len(content), vendor)
+    size = 28 + len(variable) + len(name) + len(content)
+    head = struct.pack("<16x16sQ4sIHH", volume, 0x1000, b"_FVH", 0, 0x38, 0).ljust(0x38, b"\0")
+    return head + struct.pack("<16sIBBHI", store, size, 0x5A, 0xFE, 0, 0) + variable + name + content
+
+
+def _uki(kernel: bytes) -> bytes:
+    magic = b"#### LoaderInfo: systemd-stub 254.1-1 ####"
+    parts = {b".sdmagic": magic, b".linux": kernel, b".cmdline": b"quiet"}
+    head = bytearray(0x400)
+    head[:2], head[0x3C:0x40] = b"MZ", struct.pack("<I", 0x80)
+    head[0x80:0x98] = struct.pack("<4sHHIIIHH", b"PE\0\0", 0x8664, len(parts), 0, 0, 0, 240, 0)
+    struct.pack_into("<H", head, 0x98, 0x20B)
+    struct.pack_into("<I", head, 0x98 + 60, len(head))
+    body = b""
+    for index, (name, content) in enumerate(parts.items()):
+        fields = name, len(content), 0, len(content), len(head) + len(body)
+        struct.pack_into("<8sIIII", head, 0x98 + 240 + 40 * index, *fields)
+        body += content
+    return bytes(head) + body
+
+
+def _disk() -> bytes:
+    header = b"EFI PART" + bytes(64) + struct.pack("<QIII", 2, 2, 128, 0)
+    return bytes(512) + header.ljust(512, b"\0") + bytes(range(1, 129)) + bytes(128)
 
 
 def _sigstruct() -> bytes:

@@ -93,6 +93,19 @@ def test_exceptions_are_logged_without_their_text(
     assert not {"exc_info", "stack_info", "exception"} & line.keys()
 
 
+def test_a_librarys_own_handler_writes_nothing_beside(capfd: pytest.CaptureFixture[str]) -> None:
+    """Such as uvicorn sets up where it is not told otherwise."""
+    library = logging.getLogger("uvicorn.error")
+    library.addHandler(logging.StreamHandler())
+    library.propagate = False
+    configure_logging()
+    try:
+        fail()
+    except RuntimeError as error:
+        _by_a_library("uvicorn.error", error)
+    assert [line["fault"] for line in lines(capfd)] == ["RuntimeError"]
+
+
 def test_what_asyncio_says_of_a_lost_exception_is_cut_to_its_first_line(
     capfd: pytest.CaptureFixture[str],
 ) -> None:

@@ -58,8 +58,11 @@ def configure_logging(level: str = "INFO") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for library in _CHATTY:
-        logging.getLogger(library).setLevel(logging.WARNING)
+    for library in map(logging.getLogger, _CHATTY):
+        library.setLevel(logging.WARNING)
+        # A handler of its own would write past ours, with all that is left out here.
+        library.handlers.clear()
+        library.propagate = True
 
 
 def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import load_der_x509_crl, load_pem_x509_certificate
 
 from eaa.cli._acceptance import Acceptance
 from eaa.cli._run import run
@@ -77,6 +78,37 @@ def test_a_key_that_nobody_enrolled_is_not(folder: Path, capsys: pytest.CaptureF
     assert checks(capsys.readouterr().out)["tpm.certificate.chain"] == "fail"
 
 
+@pytest.mark.parametrize("pem", [False, True])
+def test_revocation_lists_that_certificates_name_are_looked_at(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    pem: bool,
+) -> None:
+    """Without the list that an endorsement key's certificate names nobody can tell; on it, the machine is refused."""
+    tpm, maker = SoftwareTpm(b"machine"), TpmMaker(b"maker", AT)
+    certificate = maker.certify(tpm.ek, EK, distribution_point="http://maker.invalid/crl")
+    der = load_pem_x509_certificate(certificate).public_bytes(Encoding.DER)
+    record = replace(EnrolledAk.of_area(tpm.ak_area), ek_certificate=der, ek_issuers=maker.issuers)
+    (tmp_path / "evidence.json").write_bytes(tpm.evidence(b"\1\2"))
+    (tmp_path / "ak.json").write_bytes(record.to_endorsement().content)
+    (tmp_path / "root.pem").write_bytes(maker.root.public_bytes(Encoding.PEM))
+    lists = {"clean": maker.revocation_list(), "dirty": maker.revocation_list((certificate,))}
+    for name, crl in lists.items():
+        (tmp_path / f"{name}.der").write_bytes(
+            load_der_x509_crl(crl).public_bytes(Encoding.PEM) if pem else crl
+        )
+    enrolled = ("--enrolled", "ak.json", "--tpm-root", "root.pem")
+    assert verify(tmp_path, *enrolled) == 3
+    assert verify(tmp_path, *enrolled, "--tpm-crl", "clean.der") == 0
+    capsys.readouterr()
+    assert verify(tmp_path, *enrolled, "--tpm-crl", "dirty.der", "--json") == 1
+    assert checks(capsys.readouterr().out)["tpm.certificate.revocation"] == "fail"
+    table: dict[str, Any] = {"tpm": {"revocation_lists": [str(tmp_path / "clean.der")]}}
+    (listed,) = Acceptance.model_validate(table).enrolments().items
+    assert (listed.kind, listed.content) == ("tpm_crl", lists["clean"])
+
+
 def test_explain_knows_them_too(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`eaa explain` takes the same options and gives the same verdict."""
     enrolled = ("--enrolled", "ak.json", "--tpm-root", "root.pem")
@@ -92,6 +124,8 @@ def test_explain_knows_them_too(folder: Path, capsys: pytest.CaptureFixture[str]
         (("--enrolled", "root.pem"), "enrolled attestation key cannot be read"),
         (("--tpm-root", "ak.json"), "no certificate"),
         (("--enrolled", "missing.json"), "does not exist"),
+        (("--tpm-crl", "ak.der"), "no revocation list"),
+        (("--tpm-crl", "root.pem"), "no revocation list"),
     ],
 )
 def test_files_that_are_none_are_bad_usage(

@@ -22,6 +22,7 @@ from sqlalchemy import text
 from eaa.endorser.authenticity import anchor_id
 from eaa.endorser.http import Budget
 from eaa.endorser.needs import Platform, needs_of_platform
+from eaa.endorser.pck import PckPlatform, RawTcb
 from eaa.endorser.pcs import PcsSource
 from eaa.endorser.refresh import Refresher
 from eaa.endorser.schema import STEPS, metadata
@@ -33,11 +34,12 @@ from eaa.tee.registry import parse_evidence
 from eaa.verifier.verifier import Verifier
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from sqlalchemy import Connection
 
     from eaa.rats import Appraisal
+    from eaa.simulator import Machine
     from eaa.simulator.timeline import Timeline
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -191,3 +193,15 @@ async def worlds(maker: ChipMaker, location: str) -> AsyncIterator[Any]:
     yield make
     for each in made:
         await each.close()
+
+
+@pytest.fixture(scope="session")
+def registration(maker: ChipMaker) -> Callable[..., PckPlatform]:
+    """Return what a machine is registered with, but for changes."""
+
+    def of(machine: Machine, **changes: Any) -> PckPlatform:
+        raw = RawTcb(machine.identity.sgx_svns, machine.identity.pce_svn)
+        fields = {"encrypted_ppid": machine.encrypted_ppid.hex(), "raw_tcb": raw, **changes}
+        return PckPlatform(anchor_id(maker.trust_anchor()), machine.qe_id.hex(), "0000", **fields)
+
+    return of

@@ -68,6 +68,7 @@ async def test_list_is_fetched_and_served(maker: ChipMaker, store: Store) -> Non
     assert (await world.browser.get(f"{PATH}?platform=E9")).status_code == 400
     first = await world.health("fmspcs")
     assert (first.state, first.vital, first.source) == ("ok", False, "https://pcs.invalid")
+    assert FMSPCS in {each.need.kind for each in (await diagnose(store)).objects}, "though nobody wants it"
     world.at += 3 * DAY
     await world.refresher.step()
     assert (await world.health("fmspcs")).issued == world.at

@@ -18,13 +18,12 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from eaa.endorser import history, pck_store
-from eaa.endorser.authenticity import anchor_id
 from eaa.endorser.doctor import diagnose
 from eaa.endorser.http import new_client
 from eaa.endorser.kds import KdsSource
 from eaa.endorser.metrics import Metrics
 from eaa.endorser.needs import Need, Platform, needs_of_platform
-from eaa.endorser.pck import PckPlatform, RawTcb
+from eaa.endorser.pck import PckPlatform
 from eaa.endorser.pcs import PcsSource
 from eaa.endorser.refresh import Refresher
 from eaa.endorser.serve import create_app
@@ -82,17 +81,16 @@ def endorser(location: str, root: Path, url: str, fmspc: str) -> subprocess.Pope
 @pytest.mark.parametrize("location", ["sqlite", "postgresql"], indirect=True)
 @pytest.mark.parametrize("count", [1, 3, 6, 9])
 async def test_kill_in_mid_refresh_leaves_a_whole_store(
-    location: str, maker: ChipMaker, tmp_path: Path, serving: Serving, count: int
+    location: str,
+    maker: ChipMaker,
+    registration: Callable[..., PckPlatform],
+    tmp_path: Path,
+    serving: Serving,
+    count: int,
 ) -> None:
     (tmp_path / "root.der").write_bytes(maker.root_der)
     anchor, machine = maker.trust_anchor(), maker.machine()
-    platform = PckPlatform(
-        anchor_id(anchor),
-        machine.qe_id.hex(),
-        "0000",
-        machine.encrypted_ppid.hex(),
-        raw_tcb=RawTcb(machine.identity.sgx_svns, machine.identity.pce_svn),
-    )
+    platform = registration(machine)
     async with await Store.open(location, (anchor,)) as store:
         await store.connections.write(pck_store.register, platform, store.clock())
     reached = threading.Event()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 import pytest
 
-from eaa.endorser import leases
+from eaa.endorser import leases, pck_store
 from eaa.endorser.doctor import diagnose
 from eaa.endorser.files import load_endorsements
 from eaa.endorser.http import Budget, Busy
@@ -63,13 +63,14 @@ async def test_what_is_wanted_is_fetched_and_stays_fresh(worlds: Any) -> None:
 
 
 @both
-async def test_of_several_replicas_one_fetches(worlds: Any) -> None:
+async def test_of_several_replicas_one_fetches(worlds: Any, registration: Any) -> None:
     world = worlds()
     replicas = [await world.replica() for _ in range(3)]
+    await replicas[0][0].connections.write(pck_store.register, registration(world.maker.machine()), world.at)
     async with asyncio.TaskGroup() as tasks:
         for _, refresher in replicas:
             tasks.create_task(refresher.step())
-    assert len(world.requests) == len(set(world.requests)) == len(world.needs)
+    assert len(world.requests) == len(set(world.requests)) == len(world.needs) + 1
     for store, _ in replicas:
         await store.sync()
         world.appraise(store).accept()
@@ -78,7 +79,7 @@ async def test_of_several_replicas_one_fetches(worlds: Any) -> None:
     async with asyncio.TaskGroup() as tasks:
         for _, refresher in replicas:
             tasks.create_task(refresher.step())
-    assert len(world.requests) == len(set(world.requests)) == len(world.needs)
+    assert len(world.requests) == len(set(world.requests)) == len(world.needs) + 1
 
 
 @both

@@ -17,7 +17,7 @@ from eaa.endorser import history, platforms
 from eaa.endorser.authenticity import Subject
 from eaa.endorser.history import Proven
 from eaa.endorser.platforms import Observer
-from eaa.endorser.retention import Retention, prune, prune_daily
+from eaa.endorser.retention import Pruned, Retention, prune, prune_daily
 from eaa.endorser.schema import objects
 from eaa.endorser.store import Store
 from eaa.rats import ConfigurationError, Endorsement
@@ -134,6 +134,26 @@ async def test_server_prunes_every_day(worlds: Any) -> None:
     assert len(await store.history()) == len(chains)
 
 
+@pytest.mark.anyio
+async def test_who_reads_while_somebody_prunes_reads_again(
+    worlds: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await lived(worlds(), 3)
+    store.clock = lambda: START + 400 * DAY
+    read = store.connections.read
+    pruned: list[Pruned] = []
+
+    async def interrupted(work: Any, *args: Any, **kwargs: Any) -> Any:
+        if work is history.contents and not pruned:
+            pruned.append(await prune(store, Retention(history_versions=1)))
+        return await read(work, *args, **kwargs)
+
+    monkeypatch.setattr(store.connections, "read", interrupted)
+    past = await store.snapshot_at(START)
+    assert pruned[0].versions
+    assert not any(each.subject.kind == "tcb_info" for each in past.stored.values()), "that day is gone"
+
+
 PUTS: Final = st.lists(
     st.tuples(
         st.integers(0, 60),  # the day
@@ -147,10 +167,14 @@ PUTS: Final = st.lists(
 )
 
 
-@settings(max_examples=40)
-@given(PUTS, st.none() | st.integers(1, 40), st.none() | st.integers(1, 5), st.integers(0, 90))
+@settings(max_examples=60)
+@given(PUTS, st.none() | st.integers(1, 40), st.none() | st.integers(1, 5), st.integers(0, 90), st.booleans())
 def test_any_history_keeps_its_promises(
-    puts: list[Any], days: int | None, number: int | None, today: int
+    puts: list[Any],
+    days: int | None,
+    number: int | None,
+    today: int,
+    stored: bool,  # noqa: FBT001 - Hypothesis gives it
 ) -> None:
     """Whatever came in: each day has what it had or less, within the limit all of it, and what is handed out stays."""
 
@@ -161,11 +185,11 @@ def test_any_history_keeps_its_promises(
                 at = START + today * DAY
                 store.clock = lambda: at
                 moments = [START + each * DAY / 2 for each in range(140)]
-                before = [await _as_of(store, each) for each in moments]
+                before = [await _as_of(store, each, stored=stored) for each in moments]
                 now = store.snapshot().slots
                 await prune(store, Retention(history_days=days, history_versions=number))
                 for moment, slots in zip(moments, before, strict=True):
-                    after = await _as_of(store, moment)
+                    after = await _as_of(store, moment, stored=stored)
                     assert after.items() <= slots.items()
                     if number is None and days is not None and at - days * DAY <= moment <= at:
                         assert after == slots
@@ -189,6 +213,6 @@ async def _put_all(store: Store, puts: list[Any]) -> None:
     await store.sync()
 
 
-async def _as_of(store: Store, at: datetime) -> dict[Any, Any]:
-    snapshot: Snapshot = await store.snapshot_at(at, stored=True)
+async def _as_of(store: Store, at: datetime, *, stored: bool) -> dict[Any, Any]:
+    snapshot: Snapshot = await store.snapshot_at(at, stored=stored)
     return dict(snapshot.slots)

@@ -247,3 +247,31 @@ async def test_a_set_is_explained_by_any_of_its_values(verdict: Verdict) -> None
 )
 async def test_every_route_is_the_administrators(verdict: Verdict, method: str, path: str) -> None:
     assert (await verdict.client.request(method, path, json={})).status_code == 401
+
+
+async def test_what_is_not_followed_shows(verdict: Verdict) -> None:
+    """A Verdict that cannot be followed is in the list of sources and in the metrics."""
+    url = "https://verdict.test"
+    sets = verdict.services.sets
+    assert isinstance(sets, ReferenceSets)
+    await sets.note_failure(url, "it cannot be reached")
+    listed = (await verdict.client.get(f"{BASE}/sources", headers=verdict.admin)).json()["sources"]
+    assert [(each["url"], each["error"]) for each in listed] == [(url, "it cannot be reached")]
+    metrics = (await verdict.client.get("/metrics")).text
+    assert 'eaa_verdict_sources{state="failing"} 1.0' in metrics
+    assert 'eaa_verdict_sources{state="followed"} 0.0' in metrics
+    for action, status in (("resume", 200), ("accept-older", 200), ("explode", 400)):
+        body = {"url": url, "action": action}
+        done = await verdict.client.post(f"{BASE}/sources", headers=verdict.admin, json=body)
+        assert done.status_code == status
+    assert (await verdict.client.post(f"{BASE}/sources", json={})).status_code == 401
+
+
+async def test_trustees_route_shows_signed_values_too(verdict: Verdict) -> None:
+    await verdict.activate()
+    value = measure(DEFAULT_IMAGE)["mr_td"]
+    got = await verdict.client.get("/kbs/v0/reference-value/mr_td", headers=verdict.admin)
+    assert got.json() == [value]
+    await verdict.services.database.put_reference_values({"mr_td": ["aa" * 48, value]})
+    got = await verdict.client.get("/kbs/v0/reference-value/mr_td", headers=verdict.admin)
+    assert got.json() == ["aa" * 48, value]

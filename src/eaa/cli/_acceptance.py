@@ -68,10 +68,15 @@ class _Snp(_Table):
 
 
 class _Tpm(_Table):
-    """TPM 2.0. ``roots`` are files with certificates of TPM makers, ``enrolled`` files with attestation keys that the owner enrolled."""
+    """TPM 2.0, by files.
+
+    ``roots`` are certificates of TPM makers, ``enrolled`` attestation keys that the owner enrolled, ``revocation_lists`` those that
+    the certificates behind them name.
+    """
 
     roots: list[str] = []
     enrolled: list[str] = []
+    revocation_lists: list[str] = []
     require_safe_clock: bool = False
 
 
@@ -135,12 +140,12 @@ class Acceptance(_Table):
         return tuple(policies)
 
     def enrolments(self) -> Endorsements:
-        """Return the owner's word on TPM attestation keys.
+        """Return the owner's word on TPM attestation keys, and the revocation lists that go with it.
 
-        :raises ConfigurationError: when a file cannot be read.
+        :raises ConfigurationError: when a file cannot be read, or is no revocation list.
         :raises EndorsementError: when it is no enrolment.
         """
-        return enrolments(self.tpm.enrolled)
+        return enrolments(self.tpm.enrolled, self.tpm.revocation_lists)
 
 
 def tpm_roots(files: Iterable[str | Path]) -> tuple[Any, ...]:
@@ -151,16 +156,19 @@ def tpm_roots(files: Iterable[str | Path]) -> tuple[Any, ...]:
     return tuple(_anchor(Path(each)) for each in files)
 
 
-def enrolments(files: Iterable[str | Path]) -> Endorsements:
-    """Return the owner's word on the TPM attestation keys in these files.
+def enrolments(files: Iterable[str | Path], lists: Iterable[str | Path] = ()) -> Endorsements:
+    """Return the owner's word on the TPM attestation keys in these files, and the revocation lists in those.
 
-    :raises ConfigurationError: when a file cannot be read.
+    :raises ConfigurationError: when a file cannot be read, or is no revocation list.
     :raises EndorsementError: when it is no enrolment.
     """
-    from eaa.rats import Endorsements  # noqa: PLC0415 - as above
+    from eaa.rats import Endorsement, Endorsements  # noqa: PLC0415 - as above
+    from eaa.tee.tpm.anchor import REVOCATION_LIST  # noqa: PLC0415
     from eaa.tee.tpm.enrolment import EnrolledAk  # noqa: PLC0415
 
-    return Endorsements(tuple(EnrolledAk.parse(_read(Path(each))).to_endorsement() for each in files))
+    known = [EnrolledAk.parse(_read(Path(each))).to_endorsement() for each in files]
+    known += [Endorsement(REVOCATION_LIST, _revocation_list(Path(each))) for each in lists]
+    return Endorsements(tuple(known))
 
 
 def _product(name: str, products: Any) -> Any:
@@ -181,6 +189,19 @@ def _anchor(path: Path) -> Any:
     except ValueError as error:
         raise ConfigurationError(f"{path.name} is no certificate in PEM") from error
     return TrustAnchor.from_certificate(certificate, simulated=False)
+
+
+def _revocation_list(path: Path) -> bytes:
+    """Return a revocation list as DER."""
+    from cryptography import x509  # noqa: PLC0415 - as above
+    from cryptography.hazmat.primitives.serialization import Encoding  # noqa: PLC0415
+
+    data = _read(path)
+    load = x509.load_pem_x509_crl if data.lstrip().startswith(b"-----") else x509.load_der_x509_crl
+    try:
+        return load(data).public_bytes(Encoding.DER)
+    except ValueError as error:
+        raise ConfigurationError(f"{path.name} is no revocation list in DER or PEM") from error
 
 
 def _read(path: Path) -> bytes:

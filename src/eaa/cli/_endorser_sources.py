@@ -125,6 +125,9 @@ class SourceOptions:
     @asynccontextmanager
     async def open(self, store: Store) -> AsyncIterator[list[Source]]:
         """Give the sources in the order in which they are asked."""
+        if not (self._files or self._pcs or self._kds or self._vendors):
+            yield []
+            return
         from eaa.endorser.http import Budget, new_client  # noqa: PLC0415 - the HTTP client is needed here only
         from eaa.endorser.kds import AMD_KDS, KdsSource  # noqa: PLC0415
         from eaa.endorser.pcs import INTEL_PCS, PcsSource  # noqa: PLC0415

@@ -49,7 +49,7 @@ def propose(
 ) -> None:
     """Hand SET, signed, to Verdictd. It admits nobody until it is activated.
 
-    Proposed again with more signatures, it is kept with those.
+    Signers need not wait for each other: proposed again by another, it is kept with the signatures of both.
 
     \b
     Example:
@@ -195,7 +195,7 @@ def list_(client: AdminClient, product: str | None, state: str | None, *, as_jso
         | {"signed": f"{len(each['signed_by'])} of {each['threshold']}", "digest": each["digest"][:16]}
         for each in listed["reference_sets"]
     ]
-    columns = ("product", "version", "tee", "state", "signed", "expires_at", "activated_at", "digest")
+    columns = ("product", "version", "tee", "state", "signed", "expires_at", "digest")
     print_table(rows, columns, empty="There is no set of signed reference values.")
     for each in client.get(f"{BASE}/sources")["sources"]:
         if each["held"] or each["error"]:

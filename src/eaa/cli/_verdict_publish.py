@@ -98,7 +98,7 @@ def publish(
 
 def _simulated_machine(options: dict[str, Any]) -> list[str]:
     """Describe the simulated machine where none is described, and say so."""
-    machine = ("memory", "acpi", "acpi_loader", "acpi_rsdp", "acpi_tables")
+    machine = ("memory", "acpi", "machine_args", "acpi_loader", "acpi_rsdp", "acpi_tables")
     if options["tee"] != "tdx" or any(options[name] is not None for name in machine):
         return []
     from eaa.simulator.booted import DEFAULT_MEMORY, SIMULATED_ACPI  # noqa: PLC0415 - --help does not need it

@@ -39,7 +39,12 @@ __all__ = ["COMMANDS"]
     type=click.Path(dir_okay=False),
     help="TOML file that says who may sign which product; by default signers.toml in the folder.",
 )
-def serve(data: Path, listen: str, signers: str | None) -> None:
+@click.option(
+    "--rvps",
+    metavar="HOST:PORT",
+    help="Loopback address for clients of Trustee's RVPS (gRPC); what they register waits for a signature.",
+)
+def serve(data: Path, listen: str, signers: str | None, rvps: str | None) -> None:
     """Keep signed sets, and hand them and a signed index to the Verdictds that subscribe.
 
     The first start makes authority and certificate, the administrator's credential (admin.json), the key that signs the index (index.key,
@@ -52,12 +57,13 @@ def serve(data: Path, listen: str, signers: str | None) -> None:
     """  # noqa: D301 - click keeps the lines after \b
     import uvloop  # noqa: PLC0415 - --help does not need it
 
-    uvloop.run(_serve(data, listen, signers))
+    uvloop.run(_serve(data, listen, signers, rvps))
 
 
-async def _serve(data: Path, listen: str, signers: str | None) -> None:
+async def _serve(data: Path, listen: str, signers: str | None, rvps: str | None) -> None:
     from eaa.cli._signers import signers_of  # noqa: PLC0415 - --help does not need it
     from eaa.verdict.api import SignedIndex, create_app  # noqa: PLC0415
+    from eaa.verdict.rvps_grpc import serve_rvps  # noqa: PLC0415
     from eaa.verdict.service import ReferenceSets  # noqa: PLC0415
     from eaa.verdictd._files import read_secret, write_file  # noqa: PLC0415
     from eaa.verdictd.administrator import ensure_administrator  # noqa: PLC0415
@@ -93,6 +99,8 @@ async def _serve(data: Path, listen: str, signers: str | None) -> None:
                 "token_file": str(token),
                 "simulated": False,
             }
+            if rvps is not None:
+                provider, ready["rvps"] = await serve_rvps(sets, rvps, clock=now)
             server = _server(app, server_context(files))
             for each in (signal.SIGTERM, signal.SIGINT):
                 asyncio.get_running_loop().add_signal_handler(each, setattr, server, "should_exit", True)  # noqa: FBT003
@@ -102,6 +110,8 @@ async def _serve(data: Path, listen: str, signers: str | None) -> None:
                 await server.serve(sockets=[bound])
             finally:
                 directory.ready.unlink(missing_ok=True)
+                if rvps is not None:
+                    await provider.stop(1.0)
 
 
 def _index_key(path: Path) -> Any:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import sys
 from pathlib import Path
@@ -131,17 +132,22 @@ serve.add_command(attestation_agent)
 
 
 def _run_verdictd(data: Path, config: Path | None, options: dict[str, Any]) -> None:
-    import uvloop  # noqa: PLC0415 - --help does not need it
+    # What a start makes stays as long as the process: searching it for garbage would only make the start longer.
+    gc.disable()
+    try:
+        import uvloop  # noqa: PLC0415 - --help does not need it
 
-    from eaa.cli._verdictd_config import VerdictdConfig  # noqa: PLC0415
+        from eaa.cli._verdictd_config import VerdictdConfig  # noqa: PLC0415
 
-    configuration = VerdictdConfig.load(config, options)
-    settings = configuration.settings(data)
+        configuration = VerdictdConfig.load(config, options)
+        settings = configuration.settings(data)
 
-    from eaa._logging import configure_logging  # noqa: PLC0415 - slow, and the settings are checked first
+        from eaa._logging import configure_logging  # noqa: PLC0415 - slow, and the settings are checked first
 
-    configure_logging(settings.log_level)
-    uvloop.run(_serve_verdictd(settings, configuration))
+        configure_logging(settings.log_level)
+        uvloop.run(_serve_verdictd(settings, configuration))
+    finally:
+        gc.enable()
 
 
 class _Endorsements:
@@ -165,7 +171,6 @@ class _Endorsements:
 async def _serve_verdictd(settings: Settings, configuration: VerdictdConfig) -> None:
     from eaa.cli._endorser_sources import SourceOptions  # noqa: PLC0415 - --help does not need it
     from eaa.cli._signers import signers_of, sources_of  # noqa: PLC0415
-    from eaa.endorser.refresh import Refresher  # noqa: PLC0415
     from eaa.endorser.store import Store  # noqa: PLC0415
     from eaa.tee.dcap.roots import INTEL_ROOT  # noqa: PLC0415
     from eaa.tee.registry import vendor_roots  # noqa: PLC0415
@@ -191,6 +196,8 @@ async def _serve_verdictd(settings: Settings, configuration: VerdictdConfig) -> 
     ):
         background: list[Callable[[], Awaitable[None]]] = [store.follow]
         if sources:
+            from eaa.endorser.refresh import Refresher  # noqa: PLC0415 - brings an HTTP client
+
             background.append(Refresher(store, sources, wanted=configured.wanted).run)
         if vendor is not None:
             await vendor.publish(store)
@@ -211,5 +218,7 @@ async def _serve_verdictd(settings: Settings, configuration: VerdictdConfig) -> 
 
 
 def _announce(ready: Ready) -> None:
+    gc.freeze()
+    gc.enable()
     sys.stdout.write(ready.to_json() + "\n")
     sys.stdout.flush()

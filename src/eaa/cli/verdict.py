@@ -6,6 +6,7 @@ from __future__ import annotations
 import click
 
 from eaa.cli import (
+    _verdict_build,
     _verdict_bundle,
     _verdict_files,
     _verdict_formats,
@@ -19,24 +20,27 @@ __all__ = ["verdict"]
 
 @click.group()
 def verdict() -> None:
-    """Make and sign reference values from what was built.
+    """Build, measure and sign: from sources to reference values.
 
     \b
     Examples:
       eaa verdict key new release
+      eaa verdict build build.toml --out dist --key builder
+      eaa verdict rebuild dist/provenance.dsse.json --sources . --out again
       eaa verdict measure --product acme/web --version 1 --tee tdx --firmware OVMF.fd --kernel vmlinuz \\
         --initrd initrd.img --cmdline 'console=ttyS0' --key release --out web-1.json
       eaa verdict show web-1.json
       eaa verdict sign web-1.json --key security
       eaa verdict verify web-1.json --signers signers.toml
+      eaa verdict export web-1.json --format corim --key release --out web-1.corim
       eaa verdict propose web-1.json --data ./data
       eaa verdict activate acme/web@1 --data ./data --dry-run
       eaa verdict explain acme/web@1 --data ./data
-      eaa verdict export web-1.json --format corim --key release --out web-1.corim
     """  # noqa: D301 - click keeps the lines after \b
 
 
 for _part in (
+    _verdict_build,
     _verdict_files,
     _verdict_bundle,
     _verdict_formats,

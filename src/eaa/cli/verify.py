@@ -102,7 +102,8 @@ def appraise(
     quote = parse_evidence(read_evidence(evidence), tee=tee.lower())
     verifier = Verifier(_anchors(options["root"]), policy, TpmPolicy(tpm_roots(options["tpm_root"])))
     expected = quote.report_data if report_data is None else report_data
-    known = Endorsements.merged((_endorsements(endorsements), enrolments(options["enrolled"])))
+    enrolled = enrolments(options["enrolled"], options["tpm_crl"])
+    known = Endorsements.merged((_endorsements(endorsements), enrolled))
     return verifier.verify(quote, known, at=at, report_data=expected)
 
 
@@ -133,6 +134,13 @@ def acceptance(command: Any) -> Any:
             "--root",
             type=InputFile(64 * 1024),
             help="Also trust this root certificate (PEM or DER), such as a simulator's; the verdict says so.",
+        ),
+        click.option(
+            "--tpm-crl",
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            metavar="FILE",
+            multiple=True,
+            help="A revocation list (DER or PEM) that certificates behind a TPM's key name; may be repeated.",
         ),
         click.option(
             "--tpm-root",

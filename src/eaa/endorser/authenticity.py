@@ -19,7 +19,8 @@ from eaa.tee.dcap.collateral import (
     require_signature,
 )
 from eaa.tee.dcap.pck import PLATFORM_CA, PROCESSOR_CA, read_pck_chain
-from eaa.tee.dcap.signed_json import JsonObject, read_signed_object
+from eaa.tee.dcap.shapes import EvaluationNumbers
+from eaa.tee.dcap.signed_json import interpret, read_signed_object
 from eaa.tee.snp.certificates import VCEK, read_endorsement_key
 from eaa.tee.snp.product import Product, product_of_name
 from eaa.tee.snp.roots import AMD_AUTHORITIES
@@ -151,14 +152,13 @@ class Authenticator:
 
     def _evaluation_numbers(self, endorsement: Endorsement) -> Subject:
         signed = read_signed_object(endorsement.content, "tcbEvaluationDataNumbers")
-        body = JsonObject(signed.value, "tcbEvaluationDataNumbers")
-        scope = body.one_of("id", {"SGX", "TDX"}).lower()
+        body = interpret(signed, EvaluationNumbers)
         newest = max(_numbers_in(body), default=0)
         signer = read_signing_chain(endorsement.issuer_chain, self._chains)
         require_signature(signed, signer)
         # It is about every number, but a list that knows fewer of them is an older one.
         window = body.window("TCB evaluation data numbers")
-        return _subject(TCB_EVALUATION_NUMBERS, signer.anchor, scope, window, newest)
+        return _subject(TCB_EVALUATION_NUMBERS, signer.anchor, body.id.lower(), window, newest)
 
     def _snp_key(self, endorsement: Endorsement) -> Subject:
         key = read_endorsement_key(endorsement.content)
@@ -230,11 +230,11 @@ def evaluation_numbers(content: bytes) -> frozenset[int]:
     :raises EndorsementError: when it is malformed.
     """
     signed = read_signed_object(content, "tcbEvaluationDataNumbers")
-    return frozenset(_numbers_in(JsonObject(signed.value, "tcbEvaluationDataNumbers")))
+    return frozenset(_numbers_in(interpret(signed, EvaluationNumbers)))
 
 
-def _numbers_in(body: JsonObject) -> list[int]:
-    return [each.integer("tcbEvaluationDataNumber") for each in body.objects("tcbEvalNumbers")]
+def _numbers_in(body: EvaluationNumbers) -> list[int]:
+    return [each.tcb_evaluation_data_number for each in body.tcb_eval_numbers]
 
 
 def _signed_by(crl: x509.CertificateRevocationList, anchor: TrustAnchor) -> bool:

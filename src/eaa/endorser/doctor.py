@@ -108,15 +108,14 @@ async def diagnose(store: Store, wanted: Iterable[Need] = (), *, at: datetime | 
     rows = await store.connections.read(leases.listed)
     snapshot = store.snapshot()
     families = await store.connections.read(fmspcs.listed)
-    registered = await store.connections.read(pck_store.registered)
     needed: dict[str, Need] = {each.name: each for each in wanted}
-    needed |= {each.need.name: each.need for each in registered}
+    needed |= {each.name: each for each in await store.connections.read(pck_store.needs)}
     count: dict[str, int] = {}
     for platform in seen:
         for need in platform.needs():
             needed[need.name] = need
             count[need.name] = count.get(need.name, 0) + 1
-    for need in snapshot.kept():
+    for need in (*snapshot.kept(), *(Need(FMSPCS, root, "") for root in families)):
         needed.setdefault(need.name, need)
     unsigned = await store.connections.read(_unsigned_and_pck, families)
     objects = (

@@ -22,7 +22,18 @@ if TYPE_CHECKING:
 
     from eaa.rats import Endorsement
 
-__all__ = ["API_V3", "EARLY", "STANDARD", "VLEK", "Outcome", "Proven", "Version", "keep", "number_slot"]
+__all__ = [
+    "API_V3",
+    "EARLY",
+    "STANDARD",
+    "VLEK",
+    "Outcome",
+    "Proven",
+    "Version",
+    "keep",
+    "number_slot",
+    "slots_of",
+]
 
 STANDARD: Final = "standard"
 EARLY: Final = "early"
@@ -187,7 +198,7 @@ def as_of(connection: Connection, at: datetime, *, stored: bool) -> list[Version
     statement = statement.where((versions.c.stored_at if stored else versions.c.issued) <= at)
     slots: dict[tuple[str, str], Version] = {}
     for version in map(_version, connection.execute(statement)):
-        for slot in _slots(version):
+        for slot in slots_of(version):
             place = (version.subject.key, slot)
             held = slots.get(place)
             # What was stored is replayed with its forced steps; what was issued is ordered by its own dates.
@@ -196,7 +207,8 @@ def as_of(connection: Connection, at: datetime, *, stored: bool) -> list[Version
     return list(slots.values())
 
 
-def _slots(version: Version) -> Iterable[str]:
+def slots_of(version: Version) -> Iterable[str]:
+    """Yield the slots in whose history a version is: that of its channel, and that of its number."""
     yield version.slot
     if version.subject.kind in CHANNELLED and version.slot in {STANDARD, EARLY}:
         yield number_slot(version.subject.evaluation_number)

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Connection, Row
 
-__all__ = ["Held", "certificates", "find", "held", "put", "register", "registered"]
+    from eaa.endorser.needs import Need
+
+__all__ = ["Held", "certificates", "find", "held", "needs", "put", "register", "registered"]
 
 MAX_REGISTERED = 100_000
 """Most platforms that can be registered."""
@@ -71,6 +73,13 @@ def registered(connection: Connection) -> list[PckPlatform]:
     """Return every registered platform."""
     order = (pck_platforms.c.qe_id, pck_platforms.c.pce_id)
     return [_platform(row) for row in connection.execute(select(pck_platforms).order_by(*order))]
+
+
+def needs(connection: Connection) -> list[Need]:
+    """Return what keeping their certificates is called, of all of them; without what is long about a platform."""
+    c = pck_platforms.c
+    rows = connection.execute(select(c.root, c.qe_id, c.pce_id).order_by(c.qe_id, c.pce_id))
+    return [PckPlatform(*row).need for row in rows]
 
 
 def put(

@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
-from eaa.endorser import leases, pck_store, platforms
+from eaa.endorser import fmspcs, leases, pck_store, platforms
 from eaa.endorser.fetching import fetch_into
 from eaa.endorser.http import Busy
 from eaa.endorser.needs import FMSPCS, PCK_CERTIFICATES, Need
@@ -97,12 +97,13 @@ class Refresher:
     async def needed(self) -> dict[str, Need]:
         """Return what is to be kept fresh, by name: what is held, seen or wanted, and offered by a source."""
         seen = await self._store.connections.read(platforms.listed)
-        registered = await self._store.connections.read(pck_store.registered)
+        families = await self._store.connections.read(fmspcs.listed)
         every = (
             *self._wanted,
+            *(Need(FMSPCS, root, "") for root in families),
             *self._store.snapshot().kept(),
             *(need for each in seen for need in each.needs()),
-            *(each.need for each in registered),
+            *await self._store.connections.read(pck_store.needs),
         )
         return {each.name: each for each in every if any(source.offers(each) for source in self._sources)}
 

@@ -13,17 +13,18 @@ import logging
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import delete, select, union, update
 
 from eaa.endorser import history
-from eaa.endorser.history import number_slot
+from eaa.endorser.history import number_slot, slots_of
 from eaa.endorser.schema import heads, objects, pck_certificates, platforms, state, versions
 from eaa.rats import ConfigurationError, UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import Column, Connection, Table
@@ -111,14 +112,12 @@ def _mark(
         handed_out[row.version_id].add(row.slot)
     gone: list[int] = []
     only_by_number: list[Version] = []
-    for chain in _by_channel(history.history(connection, None)):
-        for version in _superseded(chain, handed_out, retention, at):
-            if version.id in handed_out:
-                only_by_number.append(version)
-            else:
-                gone.append(version.id)
-                key = version.subject.key
-                pruned.versions[key] = pruned.versions.get(key, 0) + 1
+    for key, every in _by_key(history.history(connection, None)).items():
+        leaving = _leaving(every, handed_out, retention, at)
+        only_by_number += [each for each in every if each.id in leaving & handed_out.keys()]
+        if dropped := leaving - handed_out.keys():
+            gone += dropped
+            pruned.versions[key] = len(dropped)
     certificates = _certificates(connection, retention, at)
     unseen = _platforms(connection, retention, at)
     pruned.certificates, pruned.platforms = len(certificates), len(unseen)
@@ -146,28 +145,70 @@ def _sweep(connection: Connection, retention: Retention, at: datetime, pruned: P
     pruned.contents = connection.execute(delete(objects).where(objects.c.digest.not_in(used))).rowcount
 
 
-def _by_channel(every: Iterable[Version]) -> Iterable[list[Version]]:
-    chains = defaultdict(list)
+def _by_key(every: Iterable[Version]) -> dict[str, list[Version]]:
+    found = defaultdict(list)
     for version in every:
-        chains[version.subject.key, version.slot].append(version)
-    return chains.values()
+        found[version.subject.key].append(version)
+    return found
+
+
+def _leaving(
+    every: list[Version], handed_out: Mapping[int, set[str]], retention: Retention, at: datetime
+) -> set[int]:
+    """Return which versions of one object leave the history of their channel, by their ids.
+
+    Versions of several channels share the history of a number: of each history a beginning leaves, or fewer do.
+    """
+    channels, slots = defaultdict(list), defaultdict(list)
+    for version in every:
+        channels[version.slot].append(version)
+        for slot in slots_of(version):
+            slots[slot].append(version)
+    leaving = {
+        version.id for chain in channels.values() for version in _superseded(chain, handed_out, retention, at)
+    }
+    while True:
+        gone = leaving - handed_out.keys()
+        misplaced = {
+            version.id
+            for slot, chain in slots.items()
+            for version in _misplaced(chain, gone if slot.startswith("#") else leaving)
+        }
+        if not misplaced:
+            return leaving
+        leaving -= misplaced
+
+
+def _misplaced(chain: list[Version], leaving: set[int]) -> list[Version]:
+    """Return what cannot leave a history: something would stay that came before it or is older, and pass for it."""
+    staying = [each for each in chain if each.id not in leaving]
+    if not staying:
+        return []
+    oldest = min(map(_rank, staying))
+    return [
+        each for each in chain if each.id in leaving and (each.id > staying[0].id or _rank(each) > oldest)
+    ]
 
 
 def _superseded(
-    chain: list[Version], handed_out: dict[int, set[str]], retention: Retention, at: datetime
-) -> Iterable[Version]:
-    """Yield the beginning of a channel's history that is beyond the limits: never what it hands out, or is in force."""
-    for index, version in enumerate(chain[:-1]):
+    chain: list[Version], handed_out: Mapping[int, set[str]], retention: Retention, at: datetime
+) -> list[Version]:
+    """Return the beginning of a channel's history that is beyond the limits: never what it hands out, or is in force."""
+    count = 0
+    for index, (version, following) in enumerate(pairwise(chain)):
         current = version.slot in handed_out.get(version.id, ())
-        if current or version.subject.next_update >= at:
-            return
-        following = chain[index + 1]
         since = max(following.stored_at, following.subject.issued)
-        if not _beyond(retention.history_days, since, at) and not (
+        beyond = _beyond(retention.history_days, since, at) or (
             retention.history_versions is not None and len(chain) - index > retention.history_versions
-        ):
-            return
-        yield version
+        )
+        if current or version.subject.next_update >= at or not beyond:
+            break
+        count += 1
+    return chain[:count]
+
+
+def _rank(version: Version) -> tuple[int, datetime]:
+    return version.subject.evaluation_number, version.subject.issued
 
 
 def _certificates(connection: Connection, retention: Retention, at: datetime) -> list[int]:

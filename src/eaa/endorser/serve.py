@@ -172,15 +172,16 @@ def _pccs_routes(store: Store, root: str) -> list[Route]:
             ("/rootcacrl", root_crl),
         )
     ]
+    # Routes are tried in this order: what is asked for with every quote comes first.
     return [
-        *same,
-        Route(f"{v3}/tcb", tcb_info_v3),
         Route(f"{sgx}/tcb", tcb_info("sgx")),
         Route(f"{tdx}/tcb", tcb_info("tdx")),
         Route(f"{tdx}/qe/identity", identity("TD_QE")),
         Route(f"{sgx}/tcbevaluationdatanumbers", numbers("sgx")),
         Route(f"{tdx}/tcbevaluationdatanumbers", numbers("tdx")),
         Route(f"{sgx}/fmspcs", families),
+        *same,
+        Route(f"{v3}/tcb", tcb_info_v3),
     ]
 
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Concatenate, Final, NamedTuple, ParamSpec, Self
 
 from eaa.endorser import history
 from eaa.endorser.authenticity import (
@@ -46,10 +46,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from os import PathLike
 
+    from sqlalchemy import Connection
+
     from eaa.rats import Evidence, TrustAnchor
     from eaa.storage.connections import Connections
 
 __all__ = ["EARLY", "STANDARD", "Outcome", "Put", "Snapshot", "Store", "Stored", "now"]
+
+P = ParamSpec("P")
 
 FILE: Final = "endorser.db"
 """The database of a store that is named by its folder."""
@@ -267,8 +271,8 @@ class Store:
 
         :raises ConfigurationError: when the database is damaged.
         """
-        found = await self.connections.read(history.as_of, at, stored=stored)
-        return _snapshot(_slots(found, await self._read(found)), self._roots)
+        found, contents = await self._versions(history.as_of, at, stored=stored)
+        return _snapshot(_slots(found, contents), self._roots)
 
     async def history(self, key: str | None = None) -> list[Version]:
         """Return every version of one subject (:attr:`Subject.key`), or of all, in the order in which they came."""
@@ -291,8 +295,7 @@ class Store:
             number = await self.connections.read(history.change_number)
             if number == self._state.number:
                 return
-            found = await self.connections.read(history.current)
-            contents = await self._read(found)
+            found, contents = await self._versions(history.current)
             self._contents = contents
             self._state = _state(number, _snapshot(_slots(found, contents), self._roots))
 
@@ -304,6 +307,19 @@ class Store:
                 await self.sync()
             except (ConfigurationError, UnavailableError) as error:
                 _log.warning("the endorser's database cannot be read, what is in memory goes on: %s", error)
+
+    async def _versions(
+        self, work: Callable[Concatenate[Connection, P], list[Version]], *args: P.args, **kwargs: P.kwargs
+    ) -> tuple[list[Version], dict[bytes, bytes]]:
+        """Read versions and their contents; once more if somebody has pruned in between."""
+        found = await self.connections.read(work, *args, **kwargs)
+        try:
+            return found, await self._read(found)
+        except ConfigurationError:
+            again = await self.connections.read(work, *args, **kwargs)
+            if again == found:
+                raise
+            return again, await self._read(again)
 
     async def _read(self, found: Sequence[Version]) -> dict[bytes, bytes]:
         digests = {digest for each in found for digest in (each.content, each.issuer_chain)}

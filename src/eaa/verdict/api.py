@@ -88,6 +88,18 @@ def create_app(
         await sets.state_version()
         return Response(media_type="text/plain")
 
+    return Starlette(
+        routes=[
+            Route("/healthz", healthz),
+            *_distribution(sets, index, reader),
+            *_administration(sets, reader, owner),
+        ]
+    )
+
+
+def _distribution(sets: ReferenceSets, index: SignedIndex, reader: Callable[[Request], str]) -> list[Route]:
+    """Return what subscribers ask for."""
+
     async def get_index(request: Request, _: str) -> Response:
         tag = request.headers.get("if-none-match", "").strip().removeprefix("W/").strip('"')
         known = int(tag) if tag.isascii() and tag.isdigit() and len(tag) < 20 else None
@@ -101,6 +113,17 @@ def create_app(
         return Response(
             await sets.envelope(digest), media_type="application/json", headers={"etag": f'"{digest}"'}
         )
+
+    return [
+        Route("/verdict/v1/index", _guarded(reader, get_index, deadline=MAX_WAIT + _DEADLINE)),
+        Route("/verdict/v1/sets/{digest}", _guarded(reader, get_set)),
+    ]
+
+
+def _administration(
+    sets: ReferenceSets, reader: Callable[[Request], str], owner: Callable[[Request], str]
+) -> list[Route]:
+    """Return what the command line asks for, as a Verdictd answers it."""
 
     async def listed(request: Request, _: str) -> Response:
         query = request.query_params
@@ -139,19 +162,14 @@ def create_app(
         return JSONResponse({"done": True, "set": changed, **effect})
 
     base = "/eaa/v0/reference-sets"
-    return Starlette(
-        routes=[
-            Route("/healthz", healthz),
-            Route("/verdict/v1/index", _guarded(reader, get_index, deadline=MAX_WAIT + _DEADLINE)),
-            Route("/verdict/v1/sets/{digest}", _guarded(reader, get_set)),
-            Route(base, _guarded(reader, listed)),
-            Route(base, _guarded(owner, propose), methods=["POST"]),
-            Route(f"{base}/explain", _guarded(reader, explain)),
-            Route(f"{base}/sources", _guarded(reader, sources)),
-            Route(f"{base}/{{name:path}}/{{action}}", _guarded(owner, change), methods=["POST"]),
-            Route(f"{base}/{{name:path}}", _guarded(reader, get)),
-        ],
-    )
+    return [
+        Route(base, _guarded(reader, listed)),
+        Route(base, _guarded(owner, propose), methods=["POST"]),
+        Route(f"{base}/explain", _guarded(reader, explain)),
+        Route(f"{base}/sources", _guarded(reader, sources)),
+        Route(f"{base}/{{name:path}}/{{action}}", _guarded(owner, change), methods=["POST"]),
+        Route(f"{base}/{{name:path}}", _guarded(reader, get)),
+    ]
 
 
 def _guarded(

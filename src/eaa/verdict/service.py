@@ -18,17 +18,16 @@ from eaa.rats import ConfigurationError, EaaError, InputError, NotFound
 from eaa.storage.connections import open_connections
 from eaa.storage.migrate import migrate
 from eaa.storage.owner import state_version
-from eaa.tee.registry import kinds
 from eaa.verdict import following, store
 from eaa.verdict.envelope import parse_envelope
-from eaa.verdict.errors import SignatureRefused
 from eaa.verdict.index import Index, Listed
 from eaa.verdict.lifecycle import Action, State
+from eaa.verdict.proofs import joined, proven, signatures
 from eaa.verdict.reference_set import ReferenceSet
 from eaa.verdict.schema import STEPS
 from eaa.verdict.signers import SignerPolicy, open_set
 from eaa.verdict.views import set_details, set_summary, source_summary
-from eaa.verifier.expected_sets import ExpectedSet, ExpectedSets, MeasuredInput
+from eaa.verifier.expected_sets import ExpectedSet, ExpectedSets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -165,7 +164,7 @@ class ReferenceSets:
         provenance: Sequence[bytes] = (),
         unsigned: bool = False,
     ) -> dict[str, Any]:
-        """Add a set as proposed, and return it. Proposed again with more signatures, it takes the envelope that has more.
+        """Add a set as proposed, and return it. Proposed again, it has the signatures of both envelopes.
 
         :param provenance: envelopes that the set names, kept to be explained.
         :param unsigned: take it without a signature of the product's signers, which it then needs before it becomes active.
@@ -175,12 +174,17 @@ class ReferenceSets:
         """
         reference = _reference(envelope)
         policy = self._signers()
-        signed_by, _ = _signatures(envelope, reference.product, policy)
+        signed_by, _ = signatures(envelope, reference.product, policy)
         if not signed_by and not unsigned:
             policy.of_product(reference.product).check(parse_envelope(envelope))
-        known = await self._connections.read(store.listed, product=reference.product)
-        before = next((each for each in known if each.digest == reference.digest), None)
-        replace = before is not None and signed_by > _signatures(before.envelope, before.product, policy)[0]
+        same = [
+            each
+            for each in await self._connections.read(store.listed, product=reference.product)
+            if each.version == reference.version
+        ]
+        for each in same:
+            if each.digest == reference.digest:
+                envelope = joined(each.envelope, envelope, reference.product, policy)
         new = store.NewSet(
             digest=reference.digest,
             product=reference.product,
@@ -193,7 +197,13 @@ class ReferenceSets:
         values = [(each.register, value) for each in reference.registers for value in each.values]
         cause = store.Cause(who, _reason(why), self._clock())
         proofs = _named_provenance(reference, provenance)
-        stored = await self._connections.write(store.propose, new, values, cause, replace=replace)
+        unsigned_others = [
+            each.digest
+            for each in same
+            if each.digest != reference.digest and not signatures(each.envelope, each.product, policy)[0]
+        ]
+        displace = unsigned_others[0] if unsigned_others and signed_by else None
+        stored = await self._connections.write(store.propose, new, values, cause, displace=displace)
         if proofs:
             await self._connections.write(store.keep_provenance, proofs)
         _log.info("set proposed: %s %s", stored.name, stored.digest)
@@ -231,6 +241,13 @@ class ReferenceSets:
         :raises NotFound: when there is none of that digest.
         """
         return (await self._connections.read(store.one, digest)).envelope
+
+    async def reference(self, digest: str) -> ReferenceSet:
+        """Return what a set says.
+
+        :raises NotFound: when there is none of that digest.
+        """
+        return _reference(await self.envelope(digest))
 
     async def missing(self, index: Index) -> list[str]:
         """Return the digests of the sets of another Verdict's index that are not here."""
@@ -288,7 +305,7 @@ class ReferenceSets:
 
     def _summaries(self, found: Sequence[StoredSet]) -> list[dict[str, Any]]:
         policy, at = self._signers(), self._clock()
-        return [set_summary(each, *_signatures(each.envelope, each.product, policy), at=at) for each in found]
+        return [set_summary(each, *signatures(each.envelope, each.product, policy), at=at) for each in found]
 
     async def _found(self, name: str) -> StoredSet:
         """Find a set by its digest or the beginning of it, or by ``product@version``."""
@@ -332,51 +349,11 @@ class ReferenceSets:
     def _prove(self, found: StoredSet, policy: SignerPolicy) -> ExpectedSet | None:
         key = sha256(found.envelope).digest()
         if key not in self._proven:
-            self._proven[key] = _proven(found, policy)
+            self._proven[key] = proven(found, policy)
             while len(self._proven) > _REMEMBERED:
                 self._proven.popitem(last=False)
         self._proven.move_to_end(key)
         return self._proven[key]
-
-
-def _signatures(envelope: bytes, product: str, policy: SignerPolicy) -> tuple[frozenset[str], int]:
-    """Return which of the product's signers signed, and how many must; nobody and 0 for a product without signers."""
-    try:
-        entry = policy.of_product(product)
-    except SignatureRefused:
-        return frozenset(), 0
-    return parse_envelope(envelope).signers(entry.keys.values()), entry.threshold
-
-
-def _proven(found: StoredSet, policy: SignerPolicy) -> ExpectedSet | None:
-    try:
-        sealed = parse_envelope(found.envelope)
-        reference = ReferenceSet.from_statement(sealed.statement())
-        policy.of_product(reference.product).check(sealed)
-    except EaaError as error:
-        _log.error("the active set %s admits nobody: %s", found.name, error)
-        return None
-    if reference.digest != found.digest:
-        _log.error("the active set %s admits nobody: its envelope holds another set", found.name)
-        return None
-    if reference.tee not in kinds():
-        _log.warning("the active set %s is of a kind of TEE that is not verified here", found.name)
-        return None
-    return _expected_set(reference)
-
-
-def _expected_set(reference: ReferenceSet) -> ExpectedSet:
-    return ExpectedSet(
-        product=reference.product,
-        version=reference.version,
-        tee=reference.tee,
-        values={each.register: each.values for each in reference.registers},
-        inputs={
-            each.register: tuple(MeasuredInput(part.name, part.digest) for part in each.inputs)
-            for each in reference.registers
-        },
-        expires_at=reference.expires_at,
-    )
 
 
 def _reference(envelope: bytes) -> ReferenceSet:

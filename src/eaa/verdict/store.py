@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 
 from eaa.rats import NotFound, UnavailableError
 from eaa.storage.owner import grow_state, lock_state
@@ -91,17 +91,25 @@ class Cause:
 
 
 def propose(
-    connection: Connection, new: NewSet, registers: Iterable[tuple[str, str]], cause: Cause, *, replace: bool
+    connection: Connection,
+    new: NewSet,
+    registers: Iterable[tuple[str, str]],
+    cause: Cause,
+    *,
+    displace: str | None = None,
 ) -> StoredSet:
     """Add a set, whose values are ``registers``, as proposed.
 
-    One that is there stays as it is, but for the envelope of a proposal, which ``replace`` lets take the new one's place.
+    One that is there stays as it is, but for the envelope of a proposal, whose place the new one takes. ``displace``
+    names another proposal that gives up its product and version to this one, as nobody has signed it.
 
     :raises SetRefused: when this very set was revoked, or another has its product and version.
     """
     lock_state(connection)
     known = _find(connection, new.digest)
     if known is None:
+        if displace is not None:
+            _forget(connection, displace)
         same = select(sets.c.digest).where(sets.c.product == new.product, sets.c.version == new.version)
         if connection.scalar(same) is not None:
             raise SetRefused(
@@ -120,7 +128,7 @@ def propose(
         return one(connection, new.digest)
     if known.state is State.REVOKED:
         next_state(known.state, Action.PROPOSE, known.name)
-    if known.state is State.PROPOSED and replace and known.envelope != new.envelope:
+    if known.state is State.PROPOSED and known.envelope != new.envelope:
         connection.execute(update(sets).where(sets.c.digest == new.digest).values(envelope=new.envelope))
         _note(connection, new.digest, Action.PROPOSE, State.PROPOSED, cause)
         grow_state(connection)
@@ -165,6 +173,13 @@ def act(
     _lead(connection, found, action, state, cause)
     grow_state(connection)
     return one(connection, digest)
+
+
+def _forget(connection: Connection, digest: str) -> None:
+    """Remove a proposal as if it had never been there."""
+    if one(connection, digest).state is State.PROPOSED:
+        for table in (values, changes, sets):
+            connection.execute(delete(table).where(table.c.digest == digest))
 
 
 def active_after(connection: Connection, digest: str, action: Action, cause: Cause) -> list[StoredSet]:

@@ -114,6 +114,13 @@ class ExpectedSets:
         found = (each for each in index.matching(measurements) if each.counts_at(at))
         return max(found, key=lambda each: each.version, default=None)
 
+    def values_named(self, name: str, at: datetime) -> list[str]:
+        """Return every value that a set which counts at ``at`` allows a register of this name: for showing, not for deciding."""
+        found = (
+            each.expected[name].values for each in self.sets if name in each.expected and each.counts_at(at)
+        )
+        return list(dict.fromkeys(value for values in found for value in values))
+
     def check(
         self,
         tee: str,

@@ -34,7 +34,7 @@ def stage(sandbox: Sandbox) -> Iterator[Path]:
 
 @pytest.fixture
 def work(sandbox: Sandbox, stage: Path) -> Path:
-    """What commands see as /work and may write to."""
+    """What commands see as /place and may write to."""
     return sandbox.own(stage / "work")
 
 
@@ -43,8 +43,8 @@ def shell(sandbox: Sandbox, work: Path) -> Shell:
     """Run a script among this machine's programs."""
 
     def run(script: str, *mounts: Mount, seconds: float = 60, limits: Limits = SMALL, **cell: object) -> Ran:
-        mounts = (Mount(work, "/work", writable=True), *mounts)
-        confined = Cell(mounts=mounts, folder="/work", **cell)  # type: ignore[arg-type]
+        mounts = (Mount(work, "/place", writable=True), *mounts)
+        confined = Cell(mounts=mounts, folder="/place", **cell)  # type: ignore[arg-type]
         return sandbox.run(confined, ["bash", "-c", script], limits, seconds=seconds)
 
     return run
@@ -81,7 +81,7 @@ def test_it_sees_nothing_of_the_machine_but_programs(shell: Shell, tmp_path: Pat
     assert sorted(
         line for line in done.output.splitlines() if "=" in line and "cannot" not in line
     ) == sorted(
-        ["PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "PWD=/work", "SHLVL=0", "_=/usr/bin/env"]
+        ["PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "PWD=/place", "SHLVL=0", "_=/usr/bin/env"]
     )
     processes = next(line for line in done.output.splitlines() if line.isdecimal())
     assert int(processes) <= 4
@@ -105,8 +105,8 @@ def test_it_has_no_privilege_and_gets_none(shell: Shell) -> None:
     """No capability, no new privileges, no user of this machine, and no further namespace to be root in."""
     done = shell(
         "grep -E '^(Cap|NoNewPrivs)' /proc/self/status; id -u; cat /proc/self/uid_map;"
-        " unshare --user --map-root-user true && echo got-nested; mount -t tmpfs x /work && echo got-mounted;"
-        " mknod /work/disk b 8 0 && echo got-device; true",
+        " unshare --user --map-root-user true && echo got-nested; mount -t tmpfs x /place && echo got-mounted;"
+        " mknod /place/disk b 8 0 && echo got-device; true",
         user=4321,
     )
     status = dict(line.split(":\t") for line in done.output.splitlines() if ":\t" in line)
@@ -229,7 +229,7 @@ def test_the_stage_goes_whatever_was_left_in_it(sandbox: Sandbox, tmp_path: Path
     outside.mkdir(mode=0o500)
     with sandbox.stage() as stage:
         work = sandbox.own(stage / "work")
-        cell = Cell(mounts=(Mount(work, "/work", writable=True),), folder="/work")
+        cell = Cell(mounts=(Mount(work, "/place", writable=True),), folder="/place")
         script = (
             f"mkdir a; touch a/b; ln -s {outside} a/c; chmod 0 a; for i in $(seq 300); do mkdir d; cd d; done"
         )

@@ -19,11 +19,13 @@ from eaa.cli._measure.options import (
     listed,
     show,
 )
+from eaa.cli._measure.uki import uki_boot, uki_options
 from eaa.cli._options import json_option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from eaa.tee.efi_boot import UkiBoot
     from eaa.tee.measured import LaunchMeasurement
     from eaa.tee.tdx.acpi import AcpiBlobs
 
@@ -37,6 +39,7 @@ _SECONDS: Final = 60
 @click.option("--kernel", type=KERNEL, help="Kernel that QEMU boots directly (-kernel).")
 @click.option("--initrd", type=INITRD, help="Initial RAM disk (-initrd).")
 @click.option("--cmdline", help="Kernel command line (-append).")
+@uki_options
 @click.option("--memory", type=Memory(), help="Memory of the TD (-m), for RTMR 0.")
 @click.option(
     "--vcpus",
@@ -75,7 +78,7 @@ _SECONDS: Final = 60
 @events_option
 @json_option
 def tdx(*, events: bool, as_json: bool, **options: Any) -> None:
-    """Compute MRTD of a TD, and RTMR 0 to 2 of a direct boot under QEMU.
+    """Compute MRTD of a TD, and RTMR 0 to 2 of a direct boot under QEMU, or RTMR 1 and 2 of a unified kernel image.
 
     RTMR 0 holds the ACPI tables that QEMU generates: it is left out unless the owner gives them, or the machine's arguments for the owner's own
     QEMU to be asked.
@@ -87,33 +90,43 @@ def tdx(*, events: bool, as_json: bool, **options: Any) -> None:
 
 def measured_tdx(options: Mapping[str, Any]) -> LaunchMeasurement:
     """Return what the TD that the options of ``eaa measure tdx`` describe measures to."""
-    from eaa.tee.tdx.acpi import AcpiBlobs  # noqa: PLC0415 - --help does not need it
-    from eaa.tee.tdx.direct_boot import DirectBoot, SetupHeader  # noqa: PLC0415
+    from eaa.tee.tdx.direct_boot import DirectBoot, SetupHeader  # noqa: PLC0415 - --help does not need it
     from eaa.tee.tdx.measure import PageOrder, measure_tdx  # noqa: PLC0415
 
     kernel, initrd, cmdline = options["kernel"], options["initrd"], options["cmdline"]
     header = SetupHeader(options["setup_header"])
     if kernel is None and (initrd is not None or cmdline is not None or header is not SetupHeader.FILE):
         raise click.UsageError("--initrd, --cmdline and --setup-header go with --kernel")
+    boot: DirectBoot | UkiBoot | None = uki_boot(options)
+    if boot is not None and kernel is not None:
+        raise click.UsageError("give --kernel or --uki, not both")
+    if kernel is not None:
+        boot = DirectBoot(kernel, initrd or b"", cmdline or "", header)
+    return measure_tdx(
+        options["firmware"],
+        order=PageOrder(options["page_order"]),
+        boot=boot,
+        memory=options["memory"],
+        acpi=_acpi(options),
+    )
+
+
+def _acpi(options: Mapping[str, Any]) -> AcpiBlobs | None:
+    """Return the machine's ACPI tables: as they are given, or as the owner's own QEMU makes them."""
+    from eaa.tee.tdx.acpi import AcpiBlobs  # noqa: PLC0415 - --help does not need it
+
+    acpi: AcpiBlobs | None = options["acpi"]
+    machine: str | None = options["machine_args"]
     blobs = [
         options[name] for name in ("acpi_loader", "acpi_rsdp", "acpi_tables") if options[name] is not None
     ]
     if len(blobs) not in {0, 3}:
         raise click.UsageError("--acpi-loader, --acpi-rsdp and --acpi-tables go together")
-    acpi, machine_args = options["acpi"], options["machine_args"]
-    if sum((bool(blobs), acpi is not None, machine_args is not None)) > 1:
+    if sum((bool(blobs), acpi is not None, machine is not None)) > 1:
         raise click.UsageError("give the ACPI tables once: --acpi, --machine-args or the three files")
-    if blobs:
-        acpi = AcpiBlobs(*blobs)
-    elif machine_args is not None:
-        acpi = _learnt(options["qemu"], machine_args)
-    return measure_tdx(
-        options["firmware"],
-        order=PageOrder(options["page_order"]),
-        boot=DirectBoot(kernel, initrd or b"", cmdline or "", header) if kernel is not None else None,
-        memory=options["memory"],
-        acpi=acpi,
-    )
+    if machine is not None:
+        return _learnt(options["qemu"], machine)
+    return AcpiBlobs(*blobs) if blobs else acpi
 
 
 def _learnt(qemu: str, machine: str) -> AcpiBlobs:

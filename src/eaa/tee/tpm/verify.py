@@ -28,7 +28,7 @@ from eaa.tee.tpm.policy import TpmPolicy
 from eaa.tee.tpm.public import load_spki, verifies
 from eaa.tee.tpm.quote import bank_name, pcr_digest
 from eaa.tee.tpm.wire import Algorithm
-from eaa.tee.x509 import ChainReader
+from eaa.tee.x509 import ChainReader, spell_utc
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,7 +85,7 @@ class TpmVerifier:
         checks += check_log(evidence.event_log, quote, checks)
         # (7) Now, and for this challenge.
         if standing.dated:
-            now = at.strftime("%Y-%m-%dT%H:%M:%SZ")
+            now = spell_utc(at)
             checks.extend(
                 rules.DATES.holds(window.holds(at), f"within {window}", window.found_at(at, now))
                 for window in standing.dated
