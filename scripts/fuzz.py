@@ -15,6 +15,7 @@ import subprocess
 import sys
 from base64 import b64encode
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -107,10 +108,15 @@ with _INSTRUMENTED:
     from eaa.tee.uefi import SecureBoot
     from eaa.tee.variables import secure_boot_of
     from eaa.tee.x509 import read_certificates
+    from eaa.verdict.build_file import parse_build_file
     from eaa.verdict.corim import corim_of, set_of_corim, signed_corim_of
     from eaa.verdict.envelope import parse_envelope, seal
+<<<<<<< HEAD
     from eaa.verdict.index import Index, Listed
     from eaa.verdict.lifecycle import State
+=======
+    from eaa.verdict.provenance import BUILD_TYPE, Provenance, parse_builders
+>>>>>>> h-e
     from eaa.verdict.reference_set import ReferenceSet, RegisterValue
     from eaa.verdict.signers import parse_signers
     from eaa.verdict.statement import Artifact, parse_statement
@@ -206,6 +212,9 @@ TARGETS: dict[str, Callable[[bytes], Any]] = {
     "comid": parse_comid,
     "rvps-message": lambda data: values_in(parse_message(data)),
     "swid-rim": rim_values,
+    "build-file": parse_build_file,
+    "builders": lambda data: parse_builders(data, lambda _: public_pem(VERDICT_KEY.public_key())),
+    "provenance": lambda data: Provenance.from_statement(parse_statement(data)).build_file(),
 }
 
 
@@ -416,6 +425,24 @@ def _verdict_seeds(now: datetime) -> dict[str, list[bytes]]:
         "comid": [comid],
         "rvps-message": messages,
         "swid-rim": [rim],
+        **_recipe_seeds(),
+    }
+
+
+def _recipe_seeds() -> dict[str, list[bytes]]:
+    """Return the example's build file, who may build it, and a provenance of it."""
+    file = (Path(__file__).parents[1] / "examples" / "guest" / "build.toml").read_bytes()
+    said = {"buildFile": file.decode(), "sha256": sha256(file).hexdigest()}
+    made = (Artifact.of("initrd", b""),)
+    provenance = Provenance(
+        builder="a", build_type=BUILD_TYPE, outputs=made, dependencies=(), external=said, internal={}
+    )
+    entry = f'keys = ["a"]\nbuild_types = ["{BUILD_TYPE}"]\nsources = ["file:*"]\n'
+    builders = f'[keys]\na = "a.pub"\n[builders.a]\n{entry}'.encode()
+    return {
+        "build-file": [file],
+        "builders": [builders],
+        "provenance": [provenance.to_statement().to_bytes()],
     }
 
 
