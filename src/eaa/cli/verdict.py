@@ -7,6 +7,7 @@ import click
 
 from eaa.cli import (
     _verdict_build,
+    _verdict_bundle,
     _verdict_files,
     _verdict_formats,
     _verdict_owner,
@@ -41,6 +42,7 @@ def verdict() -> None:
 for _part in (
     _verdict_build,
     _verdict_files,
+    _verdict_bundle,
     _verdict_formats,
     _verdict_owner,
     _verdict_publish,
