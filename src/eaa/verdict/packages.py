@@ -8,6 +8,7 @@ another release than the machine's, from the same archives with lists of their o
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -115,24 +116,28 @@ def _download_with_own_lists(work: Path, packages: Sequence[PackageSource], envi
 
 def _sources(release: str) -> Iterator[str]:
     """Give an entry for each archive of Debian that this machine's apt knows."""
-    asked = _apt(Path("/"), "update", "--print-uris")
-    for archive, _, security in sorted(set(_INDEX.findall(asked))):
+    asked = _apt(Path("/"), "update", "--print-uris", quiet=False)
+    known = {"stable", "oldstable", release, platform.freedesktop_os_release().get("VERSION_CODENAME")}
+    for archive, suite, security in sorted(set(_INDEX.findall(asked))):
+        if suite not in known:
+            continue
         suites = (f"{release}-security",) if security else (release, f"{release}-updates")
-        for suite in suites:
-            yield f"deb [signed-by={_KEYRING}] {archive} {suite} main\n"
+        for each in suites:
+            yield f"deb [signed-by={_KEYRING}] {archive} {each} main\n"
 
 
 def _architecture(environment: Environment) -> tuple[str, ...]:
     return ("-o", f"APT::Architecture={environment.architecture}")
 
 
-def _apt(work: Path, *arguments: str) -> str:
+def _apt(work: Path, *arguments: str, quiet: bool = True) -> str:
     """Run apt-get in ``work`` and return what it prints. That it fails shows in what is not there afterwards."""
     program = shutil.which("apt-get")
     if program is None:
         return ""
     user = "root" if os.geteuid() == 0 else str(os.geteuid())
-    command = [program, "-qq", "-o", f"APT::Sandbox::User={user}", "-o", "Acquire::Retries=3", *arguments]
+    settings = ["-o", f"APT::Sandbox::User={user}", "-o", "Acquire::Retries=3"]
+    command = [program, *(["-qq"] if quiet else []), *settings, *arguments]
     try:
         done = subprocess.run(  # noqa: S603 - names and versions are of a form that is no option
             command,
