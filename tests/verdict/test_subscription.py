@@ -14,6 +14,7 @@ import pytest
 
 from eaa.rats import AccessDenied, ConfigurationError, EaaError, UnavailableError
 from eaa.verdict.api import SignedIndex, create_app
+from eaa.verdict.corim import signed_corim_of
 from eaa.verdict.envelope import seal
 from eaa.verdict.errors import SignatureRefused
 from eaa.verdict.reference_set import RegisterValue
@@ -78,8 +79,9 @@ class Both:
         return Subscriber(self.here, source, client=self.client)
 
     async def publish(self, version: int, *, activate: bool = True, **changes: Any) -> str:
-        registers = tuple(RegisterValue(name, (f"{version:02x}" * 48,)) for name in NAMES)
-        described = replace(self.model, version=version, registers=registers, supersedes=None, **changes)
+        described = replace(
+            self.model, version=version, registers=_registers(version), supersedes=None, **changes
+        )
         proposed = await self.there.propose(seal(described.to_statement(), self.keys[:1]), who="there")
         if activate:
             await self.there.change(proposed["digest"], "activate", who="there")
@@ -92,6 +94,10 @@ class Both:
     async def source(self) -> dict[str, Any]:
         (found,) = await self.here.sources()
         return found
+
+
+def _registers(version: int) -> tuple[RegisterValue, ...]:
+    return tuple(RegisterValue(name, (f"{version:02x}" * 48,)) for name in NAMES)
 
 
 @pytest.fixture
@@ -129,6 +135,14 @@ async def test_every_state_is_followed(both: Both) -> None:
     assert [each["action"] for each in history] == ["propose", "activate", "retire", "rollback", "revoke"]
     found = await both.source()
     assert (found["error"], found["held"]) == ("", "")
+
+
+async def test_a_corim_is_followed_too(both: Both) -> None:
+    described = replace(both.model, supersedes=None, registers=_registers(2), version=2)
+    proposed = await both.there.propose(signed_corim_of(described, both.keys[0]), who="there")
+    await both.there.change(proposed["digest"], "activate", who="there")
+    assert await both.subscriber.step()
+    assert await both.admitted() == [2]
 
 
 async def test_a_new_subscriber_comes_to_where_the_verdict_is(both: Both) -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,8 @@ import pytest
 
 from eaa._keys import new_key, read_private_key
 from eaa.simulator.measure import DEFAULT_IMAGE, measure
-from eaa.verdict.envelope import seal
+from eaa.verdict.corim import signed_corim_of
+from eaa.verdict.envelope import parse_envelope, seal
 from eaa.verdict.reference_set import Input, ReferenceSet, RegisterValue
 from eaa.verdict.service import ReferenceSets
 from eaa.verdict.signers import SignerPolicy, Signers
@@ -275,3 +276,15 @@ async def test_trustees_route_shows_signed_values_too(verdict: Verdict) -> None:
     await verdict.services.database.put_reference_values({"mr_td": ["aa" * 48, value]})
     got = await verdict.client.get("/kbs/v0/reference-value/mr_td", headers=verdict.admin)
     assert got.json() == ["aa" * 48, value]
+
+
+async def test_a_signed_corim_is_proposed_in_base64(verdict: Verdict) -> None:
+    found = ReferenceSet.from_statement(parse_envelope(json.dumps(verdict.envelope()).encode()).statement())
+    body = {"envelope": b64encode(signed_corim_of(found, KEY)).decode()}
+    proposed = await verdict.client.post(BASE, headers=verdict.admin, json=body)
+    assert proposed.status_code == 201, proposed.text
+    assert (await verdict.do("activate")).status_code == 200
+    assert await verdict.released()
+    for wrong in ("...", ""):
+        answer = await verdict.client.post(BASE, headers=verdict.admin, json={"envelope": wrong})
+        assert answer.status_code == 400

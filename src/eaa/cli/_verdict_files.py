@@ -127,7 +127,7 @@ def verify(data: bytes, signers_file: Path, at: datetime, *, as_json: bool) -> N
     Example:
       eaa verdict verify web-3.json --signers signers.toml
     """  # noqa: D301 - click keeps the lines after \b
-    from eaa.verdict.corim import open_signed_set  # noqa: PLC0415 - --help does not need it
+    from eaa.verdict.presented import open_signed_set  # noqa: PLC0415 - --help does not need it
 
     policy = read_signers(signers_file)
     opened = open_signed_set(data, policy, at)

@@ -50,7 +50,8 @@ def propose(
 ) -> None:
     """Hand SET, signed, to Verdictd. It admits nobody until it is activated.
 
-    Signers need not wait for each other: proposed again by another, it is kept with the signatures of both.
+    SET is what eaa verdict measure writes, or a CoRIM that one of the product's signers has signed (eaa verdict export). Signers need not wait
+    for each other: proposed again by another, a set is kept with the signatures of both.
 
     \b
     Example:
@@ -69,10 +70,16 @@ def propose_set(
     client: AdminClient, envelope: bytes, why: str, provenance: Sequence[bytes] = ()
 ) -> dict[str, Any]:
     """Propose a signed set and return it as Verdictd keeps it."""
-    try:
-        document = json.loads(envelope)
-    except (ValueError, RecursionError):
-        raise InputError("the file is no signed set", hint="Make one: eaa verdict measure") from None
+    from eaa.verdict.corim import is_corim  # noqa: PLC0415 - --help does not need it
+
+    document: Any
+    if is_corim(envelope):
+        document = b64encode(envelope).decode()
+    else:
+        try:
+            document = json.loads(envelope)
+        except (ValueError, RecursionError):
+            raise InputError("the file is no signed set", hint="Make one: eaa verdict measure") from None
     proofs = [b64encode(each).decode() for each in provenance]
     proposed: dict[str, Any] = client.post(BASE, {"envelope": document, "why": why, "provenance": proofs})
     return proposed

@@ -21,6 +21,8 @@ from starlette.routing import Route
 
 from eaa._json import parse_json
 from eaa.rats import AccessDenied, EaaError, InputError
+from eaa.rim.corim import MEDIA_TYPE
+from eaa.verdict.corim import is_corim
 from eaa.verdict.envelope import MAX_ENVELOPE, seal
 
 if TYPE_CHECKING:
@@ -110,9 +112,9 @@ def _distribution(sets: ReferenceSets, index: SignedIndex, reader: Callable[[Req
 
     async def get_set(request: Request, _: str) -> Response:
         digest = request.path_params["digest"]
-        return Response(
-            await sets.envelope(digest), media_type="application/json", headers={"etag": f'"{digest}"'}
-        )
+        envelope = await sets.envelope(digest)
+        kind = MEDIA_TYPE if is_corim(envelope) else "application/json"
+        return Response(envelope, media_type=kind, headers={"etag": f'"{digest}"'})
 
     return [
         Route("/verdict/v1/index", _guarded(reader, get_index, deadline=MAX_WAIT + _DEADLINE)),
@@ -141,10 +143,8 @@ def _administration(
 
     async def propose(request: Request, who: str) -> Response:
         body = await _body(request, {"envelope", "why", "provenance"})
-        if not isinstance(body.get("envelope"), dict):
-            raise InputError("envelope is not an object")
         proposed = await sets.propose(
-            json.dumps(body["envelope"]).encode(),
+            _envelope(body.get("envelope")),
             who=who,
             why=_text(body, "why"),
             provenance=[_decoded(each) for each in body.get("provenance") or ()],
@@ -231,11 +231,20 @@ def _text(body: dict[str, Any], name: str) -> str:
     return value
 
 
-def _decoded(text: Any) -> bytes:
+def _envelope(value: Any) -> bytes:
+    """Return a signed set as it was sent: an envelope as an object, a CoRIM in base64."""
+    if isinstance(value, dict):
+        return json.dumps(value).encode()
+    if not isinstance(value, str):
+        raise InputError("envelope is neither an object nor the base64 of a signed CoRIM")
+    return _decoded(value, "envelope")
+
+
+def _decoded(text: Any, name: str = "a provenance") -> bytes:
     try:
         return b64decode(text, validate=True)
     except (TypeError, ValueError):
-        raise InputError("a provenance is not base64") from None
+        raise InputError(f"{name} is not base64") from None
 
 
 def _seconds(text: str) -> float:

@@ -17,10 +17,10 @@ from urllib.parse import urlsplit
 import httpx2
 
 from eaa.rats import ConfigurationError, EaaError, UnavailableError
-from eaa.verdict.envelope import MAX_ENVELOPE, parse_envelope
+from eaa.verdict.envelope import MAX_ENVELOPE
 from eaa.verdict.errors import StatementError
 from eaa.verdict.index import open_index
-from eaa.verdict.reference_set import ReferenceSet
+from eaa.verdict.presented import parse_presented
 
 if TYPE_CHECKING:
     import ssl
@@ -169,4 +169,4 @@ class Subscriber:
 
 
 def _digest_of(envelope: bytes) -> str:
-    return ReferenceSet.from_statement(parse_envelope(envelope).statement()).digest
+    return parse_presented(envelope).set.digest
