@@ -97,6 +97,13 @@ class ReferenceSets:
         """Return a number that grows with every change."""
         return await self._connections.read(state_version)
 
+    async def count_change(self) -> None:
+        """Count a change that is in no row, such as of who may sign: whoever uses the active sets reads them again.
+
+        :raises UnavailableError: when it cannot be written down.
+        """
+        await self._connections.write(store.count_change)
+
     # Reading
 
     async def active(self) -> ExpectedSets:

@@ -179,6 +179,12 @@ def act(
     return one(connection, digest)
 
 
+def count_change(connection: Connection) -> None:
+    """Count a change that is in no row: all who use the active sets read them again."""
+    lock_state(connection)
+    grow_state(connection)
+
+
 def _forget(connection: Connection, digest: str) -> None:
     """Remove a proposal as if it had never been there."""
     if one(connection, digest).state is State.PROPOSED:
