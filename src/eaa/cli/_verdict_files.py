@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -178,6 +179,8 @@ def show(data: bytes, *, as_json: bool) -> None:
             click.echo(f"  {artifact.name:<14} {algorithm}:{digest}")
     for each_digest in found.provenance:
         click.echo(f"  provenance     sha256:{each_digest}")
+    for built in found.built_by:
+        click.echo(f"  {built.artifact:<14} built by {built.builder}, as whoever made the set verified")
     click.echo("\nsignatures (not verified)" if signatures else "\nnobody has signed it")
     for name in signatures:
         click.echo(f"  {name or 'a key without an id'}")
@@ -230,6 +233,7 @@ def set_to_json(found: ReferenceSet) -> dict[str, Any]:
         ],
         "artifacts": [each.to_json() for each in found.artifacts],
         "provenance": list(found.provenance),
+        "built_by": [asdict(each) for each in found.built_by],
         "note": found.note,
     }
 
