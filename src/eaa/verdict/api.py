@@ -40,6 +40,8 @@ MAX_WAIT: Final = 60.0
 """Seconds that an answer is put off for a subscriber who waits for a change."""
 _LOOK: Final = 0.5
 """Seconds between two looks at the database: another process may have made the change."""
+MAX_WAITERS: Final = 256
+"""Subscribers whose answer is put off at one time; others are answered at once, and ask again."""
 _MAX_BODY: Final = MAX_ENVELOPE + (4 << 20)
 _MAX_TOKEN: Final = 4096
 _DEADLINE: Final = 30.0
@@ -51,20 +53,34 @@ class SignedIndex:
     def __init__(self, sets: ReferenceSets, key: PrivateKey) -> None:
         self._sets, self._key = sets, key
         self._sequence, self._signed = -1, b""
+        self.waiting = 0
 
     async def newer_than(self, sequence: int | None, wait: float) -> tuple[int, bytes] | None:
         """Return the index with its number, or nothing if it is still number ``sequence`` after ``wait`` seconds."""
-        deadline = asyncio.get_running_loop().time() + min(wait, MAX_WAIT)
-        while (current := await self._sets.state_version()) == sequence:
-            left = deadline - asyncio.get_running_loop().time()
-            if left <= 0:
-                return None
-            await asyncio.sleep(min(_LOOK, left))
+        current = await self._sets.state_version()
+        if current == sequence and wait > 0 and self.waiting < MAX_WAITERS:
+            self.waiting += 1
+            try:
+                current = await self._changed(current, min(wait, MAX_WAIT))
+            finally:
+                self.waiting -= 1
+        if current == sequence:
+            return None
         if self._sequence != current:
             index = await self._sets.index()
             self._signed = await asyncio.to_thread(seal, index.to_statement(), [self._key])
             self._sequence = index.sequence
         return self._sequence, self._signed
+
+    async def _changed(self, sequence: int, wait: float) -> int:
+        """Return the number once it is another than ``sequence``, or after ``wait`` seconds."""
+        deadline = asyncio.get_running_loop().time() + wait
+        while (current := await self._sets.state_version()) == sequence:
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                break
+            await asyncio.sleep(min(_LOOK, left))
+        return current
 
 
 def create_app(

@@ -36,6 +36,8 @@ _log: Final = logging.getLogger("eaa.verdict")
 WAIT: Final = 30
 """Seconds that a Verdict may put its answer off until something changes."""
 _TIMEOUT: Final = 30.0
+_LEAST: Final = 1.0
+"""Seconds from one question to the next, whatever the Verdict answers."""
 _FIRST_RETRY: Final = 1.0
 _LAST_RETRY: Final = 60.0
 
@@ -85,12 +87,13 @@ class Subscriber:
     async def run(self) -> None:
         """Follow the Verdict for ever. What goes wrong is written down, and tried again after a while."""
         pause = _FIRST_RETRY
+        time = asyncio.get_running_loop().time
         while True:
+            asked = time()
             try:
                 await self.step(wait=WAIT)
                 pause = _FIRST_RETRY
-                if self._incomplete:
-                    await self._sleep(_LAST_RETRY)
+                await self._sleep(_LAST_RETRY if self._incomplete else max(0.0, asked + _LEAST - time()))
             except EaaError as error:
                 _log.warning("the Verdict at %s is not followed now: %s", self._source.url, error)
                 await self._note(error)
