@@ -127,6 +127,16 @@ async def test_nobody_takes_a_version_by_registering_first(
         await rvps.register(sets, message, who="mallory", at=AT)
 
 
+async def test_nobody_uses_up_the_versions_of_what_names_no_product(
+    sets: ReferenceSets, reference_set: ReferenceSet
+) -> None:
+    last = replace(reference_set, product=rvps.PRODUCT, version=2**53 - 1)
+    message = write_message(Message("corim", corim_of(last))).decode()
+    with pytest.raises(InputError, match="names no product"):
+        await rvps.register(sets, message, who="mallory", at=AT)
+    assert (await rvps.register(sets, sample(VALUES), who="rvps", at=AT))["version"] == 1
+
+
 async def test_not_too_many_wait(sets: ReferenceSets, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rvps, "MAX_WAITING", 2)
     for n in range(2):

@@ -200,7 +200,7 @@ def list_(client: AdminClient, product: str | None, state: str | None, *, as_jso
         return
     rows = [
         {**each, "state": "expired" if each["expired"] and each["state"] == "active" else each["state"]}
-        | {"signed": f"{len(each['signed_by'])} of {each['threshold']}", "digest": each["digest"][:16]}
+        | {"signed": _signed(each), "digest": each["digest"][:16]}
         for each in listed["reference_sets"]
     ]
     columns = ("product", "version", "tee", "state", "signed", "expires_at", "digest")
@@ -208,6 +208,10 @@ def list_(client: AdminClient, product: str | None, state: str | None, *, as_jso
     for each in client.get(f"{BASE}/sources")["sources"]:
         if each["held"] or each["error"]:
             click.echo(f"{each['url']} is not followed: {each['held'] or each['error']}")
+
+
+def _signed(found: dict[str, Any]) -> str:
+    return f"{len(found['signed_by'])} of {found['threshold']}" if found["threshold"] else "nobody may sign"
 
 
 @click.command()

@@ -64,6 +64,11 @@ async def register(sets: ReferenceSets, message: str, *, who: str, at: datetime)
         raise InputError(
             f"{len(waiting)} sets wait for a signature already", hint="Sign or revoke some of them first."
         )
+    if imported.set is not None and imported.set.product == PRODUCT:
+        raise InputError(
+            f"{PRODUCT} is for what names no product",
+            hint="Give the set a product of yours, or have it signed first.",
+        )
     found = imported.set or await _described(sets, imported, data, at)
     return await sets.propose(seal(found.to_statement(), []), who=who, why="registered", unsigned=True)
 

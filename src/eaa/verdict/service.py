@@ -326,7 +326,7 @@ class ReferenceSets:
         return self._summaries([found])[0]
 
     def _summaries(self, found: Sequence[StoredSet]) -> list[dict[str, Any]]:
-        policy, at = self._signers(), self._clock()
+        policy, at = self._policy(), self._clock()
         return [set_summary(each, *signatures(each.envelope, each.product, policy), at=at) for each in found]
 
     async def _found(self, name: str) -> StoredSet:
