@@ -5,7 +5,7 @@ PY := .venv/bin/python
 SECONDS_PER_TARGET ?= 30
 TPM_PACKAGES := swtpm swtpm-tools tpm2-tools libtss2-tcti-swtpm0
 BUILD_PACKAGES := bubblewrap diffoscope-minimal faketime
-VM_PACKAGES := ovmf qemu-system-x86 libtss2-tcti-device0 cpio
+VM_PACKAGES := ovmf qemu-system-x86 libtss2-tcti-device0 cpio systemd-boot-efi binutils sbsigntool mtools openssl
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check lint types contracts attacks interop interop-vm verdict-example verdict-linux fuzz bench docs lock proto format clean
@@ -41,9 +41,10 @@ interop: setup ## the tests against swtpm, tpm2-tools, OVMF, skopeo and umoci; a
 	@scripts/install-packages --optional $(TPM_PACKAGES) $(BUILD_PACKAGES) ovmf
 	$(PY) -m pytest tests/interop tests/tee/measure -rs
 
-interop-vm: setup ## boot a real guest with a vTPM in QEMU and appraise its quote and event log
+interop-vm: setup ## boot real guests with a vTPM in QEMU: their PCRs are as computed before, their quotes appraised
 	@scripts/install-packages $(TPM_PACKAGES) $(VM_PACKAGES)
 	@timeout 300 $(PY) scripts/interop_vm.py
+	@timeout 300 $(PY) scripts/interop_uki.py
 
 verdict-example: setup ## build, rebuild, measure and sign a guest from Debian's packages, and see one refused that is not reproducible
 	@scripts/install-packages --optional $(BUILD_PACKAGES)

@@ -19,7 +19,12 @@ from eaa.tee.registry import kinds
 from eaa.verifier.reference import rules_of
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "checks.md"
-SKIPPED = ("eaa._proto", "eaa.cli", "eaa.simulator", "eaa.storage.migrations", "eaa.endorser.migrations")
+SKIPPED = (
+    "eaa._proto",
+    "eaa.cli",
+    "eaa.simulator",
+    *(f"eaa.{package}.migrations" for package in ("storage", "endorser", "verdict")),
+)
 HEADINGS = {
     Stage.AUTHENTICITY: "Is it real?",
     Stage.BINDING: "Is it the answer to this challenge?",

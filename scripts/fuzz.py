@@ -9,70 +9,54 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
-import struct
 import subprocess
 import sys
-from base64 import b64encode
-from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 import atheris  # type: ignore[import-untyped,unused-ignore]
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 # Only the process that fuzzes is instrumented.
+sys.path.insert(0, str(Path(__file__).parent))
 _INSTRUMENTED = (
     atheris.instrument_imports(include=["eaa"]) if "--only" in sys.argv else contextlib.nullcontext()
 )
 with _INSTRUMENTED:
-    from eaa._keys import new_key, public_pem, read_private_key
+    from fuzz_seeds import KEY, TPM_KEY, VERDICT_KEY, seeds
+
+    from eaa._keys import public_pem
+    from eaa.endorser.client_tool import read_tool_platforms
+    from eaa.endorser.fmspcs import read_fmspcs
+    from eaa.endorser.pck import PckPlatform, read_pckcerts
     from eaa.eventlog import (
-        EventType,
-        NewEvent,
-        aael_data,
         check_event_log,
         explain,
-        image_data,
         parse_aael,
         parse_event_log,
         to_trustee,
-        variable_data,
-        write_event_log,
     )
-    from eaa.image import KEK_SIZE, AnnotationPacket, ResourceUri, parse_unwrap, parse_wrap, wrap
+    from eaa.image import AnnotationPacket, ResourceUri, parse_unwrap, parse_wrap
     from eaa.kbs import (
         MAX_ATTESTATION,
         Attestation,
         ErrorInformation,
         JweResponse,
         Request,
-        TeeKeyPair,
         TeePubKey,
         decrypt,
-        encrypt,
         parse_init_data,
         parse_json,
     )
     from eaa.rats import InputError
     from eaa.rim.corim import parse_comid, unwrap_corim
-    from eaa.rim.cose import parse_sign1, sign1
+    from eaa.rim.cose import parse_sign1
     from eaa.rim.names import named_values
     from eaa.rim.rvps import parse_message, values_in
     from eaa.rim.swid import rim_values
-    from eaa.simulator.amd import AmdChipMaker
-    from eaa.simulator.azure import AzureVm
-    from eaa.simulator.mint import mint
-    from eaa.simulator.snp_mint import mint_snp
-    from eaa.simulator.tpm import SoftwareTpm
-    from eaa.simulator.vendor import ChipMaker
-    from eaa.tee.azure.hcl import REPORT_SNP, pack_hcl_report, parse_hcl_report
+    from eaa.tee.azure.hcl import parse_hcl_report
     from eaa.tee.dcap.collateral import (
         parse_enclave_identity,
         parse_tcb_info,
@@ -83,41 +67,36 @@ with _INSTRUMENTED:
         crl_from_bytes,
         endorsements_from_files,
         endorsements_from_json,
-        endorsements_to_json,
     )
+    from eaa.tee.efi_boot import UkiBoot, partition_table
     from eaa.tee.fw_cfg import parse_directory
     from eaa.tee.pe import authenticode_digest
     from eaa.tee.registry import parse_evidence
     from eaa.tee.sgx.sigstruct import parse_sigstruct
-    from eaa.tee.snp.collateral_files import endorsements_from_snp_json, endorsements_to_snp_json
+    from eaa.tee.snp.collateral_files import endorsements_from_snp_json
     from eaa.tee.tdx.tdvf import parse_tdvf
-    from eaa.tee.tpm.evidence import parse_key
     from eaa.tee.tpm.formats import (
         parse_enacttrust,
         parse_go_attestation,
         parse_go_tpm_tools,
         parse_parsec,
     )
-    from eaa.tee.tpm.pcr_file import pack_pcr_file, parse_pcr_file
-    from eaa.tee.tpm.wire import Algorithm, sized
+    from eaa.tee.tpm.measure import measure_tpm
+    from eaa.tee.tpm.pcr_file import parse_pcr_file
+    from eaa.tee.uefi import SecureBoot
+    from eaa.tee.variables import secure_boot_of
     from eaa.tee.x509 import read_certificates
     from eaa.verdict.build_file import parse_build_file
-    from eaa.verdict.corim import corim_of, set_of_corim, signed_corim_of
-    from eaa.verdict.envelope import parse_envelope, seal
-    from eaa.verdict.provenance import BUILD_TYPE, Provenance, parse_builders
-    from eaa.verdict.reference_set import ReferenceSet, RegisterValue
+    from eaa.verdict.corim import set_of_corim
+    from eaa.verdict.envelope import parse_envelope
+    from eaa.verdict.index import Index
+    from eaa.verdict.provenance import Provenance, parse_builders
+    from eaa.verdict.reference_set import ReferenceSet
     from eaa.verdict.signers import parse_signers
-    from eaa.verdict.statement import Artifact, parse_statement
-
-    if TYPE_CHECKING:
-        from eaa.rats import Endorsements
+    from eaa.verdict.statement import parse_statement
 
 FOLDER = Path(__file__).parents[1] / ".cache" / "fuzz"
 MAX_LENGTH = 1 << 15
-KEY = TeeKeyPair.generate()
-TPM = SoftwareTpm(b"fuzz")
-VERDICT_KEY = read_private_key(new_key()[0])
-TPM_KEY = parse_key(TPM.ak_area.key)
 
 
 def _text(data: bytes) -> str:
@@ -166,6 +145,9 @@ TARGETS: dict[str, Callable[[bytes], Any]] = {
     "init-data": lambda data: parse_init_data("toml", _text(data)).claims(),
     "tdvf": parse_tdvf,
     "fw-cfg": parse_directory,
+    "variable-store": secure_boot_of,
+    "unified-kernel-image": lambda data: measure_tpm(UkiBoot(data), secure_boot=SecureBoot(b"\1")),
+    "partition-table": partition_table,
     "sigstruct": parse_sigstruct,
     "pe-image": authenticode_digest,
     "tcb-info": lambda data: parse_tcb_info(read_tcb_info(data)),
@@ -174,6 +156,10 @@ TARGETS: dict[str, Callable[[bytes], Any]] = {
     "crl": crl_from_bytes,
     "collateral-document": endorsements_from_json,
     "collateral-file": lambda data: endorsements_from_files({"file": data}),
+    "pck-certificates": read_pckcerts,
+    "pck-registration": lambda data: PckPlatform.from_json(parse_json(data, MAX_LENGTH), "root"),
+    "platform-file": read_tool_platforms,
+    "fmspc-list": read_fmspcs,
     "kbs-request": Request.from_json,
     "kbs-attestation": lambda data: Attestation.from_json(data, limit=MAX_ATTESTATION),
     "kbs-error": ErrorInformation.from_json,
@@ -183,6 +169,7 @@ TARGETS: dict[str, Callable[[bytes], Any]] = {
     "key-provider-unwrap": parse_unwrap,
     "annotation": AnnotationPacket.from_json,
     "resource-uri": lambda data: ResourceUri.parse_key_id(_text(data)),
+    "verdict-index": lambda data: Index.from_statement(parse_statement(data)),
     "statement": lambda data: ReferenceSet.from_statement(parse_statement(data)),
     "envelope": lambda data: parse_envelope(data).signers([VERDICT_KEY.public_key()]),
     "signers": lambda data: parse_signers(data, lambda _: public_pem(VERDICT_KEY.public_key())),
@@ -195,244 +182,6 @@ TARGETS: dict[str, Callable[[bytes], Any]] = {
     "builders": lambda data: parse_builders(data, lambda _: public_pem(VERDICT_KEY.public_key())),
     "provenance": lambda data: Provenance.from_statement(parse_statement(data)).build_file(),
 }
-
-
-def seeds() -> dict[str, list[bytes]]:
-    """Return sound inputs to begin with, where random bytes would never get past the first field."""
-    now = datetime.now(UTC)
-    maker = ChipMaker.create(now)
-    cases = {tee: mint(maker, tee, bytes(64), at=now) for tee in ("tdx", "sgx")}
-    collateral = cases["tdx"].endorsements
-    by_kind = {item.kind: item for item in collateral.items}
-    public = KEY.public.jwk
-    wrapped = {"symkey": b64encode(bytes(32)).decode(), "digest": "sha256:00", "cipheroptions": {}}
-    evidence = {"primary_evidence": {"quote": ""}, "additional_evidence": ""}
-    return {
-        "tdx-quote": [cases["tdx"].quote],
-        "sgx-quote": [cases["sgx"].quote],
-        "tcb-info": [by_kind["tcb_info"].content],
-        "enclave-identity": [by_kind["qe_identity"].content],
-        "certificates": [by_kind["tcb_info"].issuer_chain],
-        "crl": [by_kind["pck_crl"].content],
-        "collateral-document": [json.dumps(endorsements_to_json(collateral)).encode()],
-        "collateral-file": [item.content for item in collateral.items],
-        "kbs-request": [b'{"version":"0.4.0","tee":"tdx","extra-params":""}'],
-        "kbs-attestation": [
-            json.dumps(
-                {"runtime-data": {"nonce": "bm9uY2U=", "tee-pubkey": public}, "tee-evidence": evidence}
-            ).encode()
-        ],
-        "kbs-error": [ErrorInformation.of("PolicyDeny", "no").to_json()],
-        "kbs-jwe": [json.dumps(encrypt(b"secret", KEY.public)).encode()],
-        "tee-key": [json.dumps(public).encode()],
-        "key-provider-wrap": [_key_provider("keywrap", {"ec": {"Parameters": {}}, "optsdata": wrapped})],
-        "key-provider-unwrap": [_key_provider("keyunwrap", {"dc": None, "annotation": wrapped})],
-        "annotation": [wrap(bytes(KEK_SIZE), b"{}", kid=ResourceUri("default", "key", "demo")).to_json()],
-        "resource-uri": [b"kbs:///default/key/demo"],
-        **_snp_and_azure_seeds(maker, now),
-        **_tpm_seeds(),
-        **_log_seeds(),
-        **_build_seeds(),
-        **_verdict_seeds(now),
-    }
-
-
-def _snp_and_azure_seeds(maker: ChipMaker, now: datetime) -> dict[str, list[bytes]]:
-    amd = AmdChipMaker.create(now)
-    vm = AzureVm(SoftwareTpm(b"fuzz vTPM", ak=rsa.generate_private_key(65537, 2048)))
-    runtime = vm.runtime_data(bytes(32))
-    case = mint_snp(amd, vm.report_data(runtime), at=now)
-    quote = mint(maker, "tdx", vm.report_data(runtime), at=now).quote
-    key, versions = case.machine.certificate, (0, 1, 2)
-    endorsements: Endorsements = case.endorsements
-    return {
-        "snp-evidence": [case.report, case.evidence().raw, json.dumps(case.evidence_json()).encode()],
-        "snp-collateral": [json.dumps(endorsements_to_snp_json(endorsements)).encode()],
-        "az-snp-vtpm": [
-            vm.snp_evidence(case.report, key, runtime, bytes(32), version=each) for each in versions
-        ],
-        "az-tdx-vtpm": [vm.tdx_evidence(quote, runtime, bytes(32), version=each) for each in versions],
-        "hcl-report": [pack_hcl_report(case.report, REPORT_SNP, runtime)],
-    }
-
-
-def _tpm_seeds() -> dict[str, list[bytes]]:
-    message, signature, values = TPM.quote(bytes(32))
-    coded = {"Quote": b64encode(message).decode(), "Signature": b64encode(signature).decode()}
-    pcrs = [
-        {"Index": index, "Digest": b64encode(value).decode(), "DigestAlg": 5}
-        for index, value in values.items()
-    ]
-    area = TPM.ak_area.raw
-    dump = {"AK": {"Public": b64encode(area).decode()}, "Quote": coded, "Log": {"PCRs": pcrs}}
-    coco = {
-        "ak_public": b64encode(TPM.ak_area.key).decode(),
-        "tpm_quote": {
-            "message": coded["Quote"],
-            "signature": coded["Signature"],
-            "pcrs": [values[index].hex() for index in sorted(values)],
-        },
-    }
-    bank = b"\x08\x0b" + _field(2, b"\x08\x00" + _field(2, bytes(32)))
-    quote = _field(1, message) + _field(2, signature) + _field(3, bank)
-    return {
-        "tpm-evidence": [TPM.evidence(bytes(32)), json.dumps(coco).encode()],
-        "tpm-go-tpm-tools": [_field(1, area) + _field(2, quote)],
-        "tpm-go-attestation": [json.dumps(dump).encode()],
-        "tpm-enacttrust": [bytes(16) + sized(message) + signature],
-        "tpm-parsec": [
-            b"\xa1\x63pat\xa2\x6aattestInfo\x59" + sized(message) + b"\x63sig\x59" + sized(signature)
-        ],
-        "pcr-file": [pack_pcr_file({Algorithm.SHA256: values})],
-    }
-
-
-def _field(number: int, content: bytes) -> bytes:
-    """Return a length-delimited field of a protobuf message; the length takes two bytes."""
-    return bytes([number << 3 | 2, len(content) & 0x7F | 0x80, len(content) >> 7]) + content
-
-
-def _log_seeds() -> dict[str, list[bytes]]:
-    pulled = aael_data(
-        "github.com/confidential-containers", "PullImage", '{"image":"a","digest":"sha256:00"}'
-    )
-    variable = variable_data(bytes(16), "SecureBoot", b"\x01")
-    events = [
-        NewEvent(1, EventType.EV_EFI_VARIABLE_DRIVER_CONFIG, variable),
-        NewEvent(1, EventType.EV_SEPARATOR, bytes(4)),
-        NewEvent(
-            2,
-            EventType.EV_EFI_BOOT_SERVICES_APPLICATION,
-            image_data(b"\x7f\xff\x04\x00", 4096),
-            b"an image",
-        ),
-        NewEvent(3, EventType.EV_IPL, b"kernel_cmdline: console=ttyS0\0", b"console=ttyS0"),
-        NewEvent(4, EventType.EV_EVENT_TAG, pulled),
-    ]
-    boot = {
-        "imr": 0,
-        "event_type": 4,
-        "digest": "00" * 48,
-        "event": "separator",
-        "event_payload": "00000000",
-    }
-    runtime = {
-        "imr": 3,
-        "event_type": 0x08000001,
-        "digest": "",
-        "event": "app-id",
-        "event_payload": "00",
-    }
-    init_data = b'version = "0.1.0"\nalgorithm = "sha384"\n[data]\n"aa.toml" = \'a = 1\'\n"policy.rego" = \'policy_data := {}\'\n'
-    return {
-        "event-log": [write_event_log(events), write_event_log(events, ("sha1", "sha256", "sha384"))],
-        "dstack-log": [json.dumps([boot, runtime]).encode()],
-        "aael": [pulled],
-        "init-data": [init_data],
-    }
-
-
-def _build_seeds() -> dict[str, list[bytes]]:
-    """Return the smallest firmware image, SIGSTRUCT and kernel that are sound."""
-    size = 1 << 14
-    metadata = struct.pack("<4sIIIIIQQII", b"TDVF", 48, 1, 1, 0, size, (1 << 32) - size, size, 0, 1)
-    tdvf, footer = (
-        UUID("e47a6535-984a-4798-865e-4685a7bf8ec2"),
-        UUID("96b582de-1fb2-45f7-baea-a366c55a082d"),
-    )
-    table = struct.pack("<IH", 0x1000, 22) + tdvf.bytes_le
-    table += struct.pack("<H", len(table) + 18) + footer.bytes_le
-    firmware = bytearray(size)
-    firmware[-0x1000 : -0x1000 + len(metadata)] = metadata
-    firmware[-32 - len(table) : -32] = table
-    kernel = bytearray(0x400)
-    kernel[:2], kernel[0x3C:0x40] = b"MZ", struct.pack("<I", 0x80)
-    kernel[0x80:0x98] = struct.pack("<4sHHIIIHH", b"PE\0\0", 0x8664, 1, 0, 0, 0, 240, 0)
-    struct.pack_into("<H", kernel, 0x98, 0x20B)
-    struct.pack_into("<I", kernel, 0x98 + 60, 0x200)
-    struct.pack_into("<II", kernel, 0x98 + 240 + 16, 0x200, 0x200)
-    files = struct.pack(">IIHxx56s", 1, 20, 0x22, b"etc/acpi/rsdp")
-    return {
-        "tdvf": [bytes(firmware)],
-        "fw-cfg": [files],
-        "sigstruct": [_sigstruct()],
-        "pe-image": [bytes(kernel)],
-    }
-
-
-def _verdict_seeds(now: datetime) -> dict[str, list[bytes]]:
-    """Return a set of reference values in each of its forms, and what others write."""
-    values = (RegisterValue("mr_enclave", ("ab" * 32,)), RegisterValue("isv_svn", ("3",)))
-    found = ReferenceSet("acme/web", 1, "sgx", values, (Artifact.of("enclave", b""),), now)
-    comid = (
-        b"\xa2\x01\xa1\x00\x61a\x04\xa1\x00\x81\x82\xa1\x00\xa1\x01\x61b\x81\xa1\x01\xa1\x02\x81\x82\x01\x58\x20"
-        + bytes(32)
-    )
-    messages = [
-        json.dumps({"type": kind, "payload": b64encode(content).decode()}).encode()
-        for kind, content in (("sample", b'{"mr_enclave": "ab"}'), ("corim", corim_of(found)))
-    ]
-    rim = (
-        b'<SoftwareIdentity xmlns="http://standards.iso.org/iso/19770/-2/2015/schema.xsd"><Meta edition="GPU" '
-        b'a:PlatformManufacturerStr="ACME" xmlns:a="https://trustedcomputinggroup.org/resource/'
-        b'tcg-reference-integrity-manifest-rim-information-model/"/><Payload><Resource type="Measurement" index="1" '
-        b'b:Hash0="%s" xmlns:b="http://www.w3.org/2001/04/xmlenc#sha384"/></Payload></SoftwareIdentity>'
-        % (b"ab" * 48)
-    )
-    return {
-        "statement": [found.to_statement().to_bytes()],
-        "envelope": [seal(found.to_statement(), [VERDICT_KEY]), seal(found.to_statement(), [])],
-        "signers": [b'[keys]\na = "a.pub"\n[products."acme/*"]\nsigners = ["a"]\nthreshold = 1\n'],
-        "cose": [sign1(b"payload", VERDICT_KEY, {})],
-        "corim": [corim_of(found), signed_corim_of(found, VERDICT_KEY)],
-        "comid": [comid],
-        "rvps-message": messages,
-        "swid-rim": [rim],
-        **_recipe_seeds(),
-    }
-
-
-def _recipe_seeds() -> dict[str, list[bytes]]:
-    """Return the example's build file, who may build it, and a provenance of it."""
-    file = (Path(__file__).parents[1] / "examples" / "guest" / "build.toml").read_bytes()
-    said = {"buildFile": file.decode(), "sha256": sha256(file).hexdigest()}
-    made = (Artifact.of("initrd", b""),)
-    provenance = Provenance(
-        builder="a", build_type=BUILD_TYPE, outputs=made, dependencies=(), external=said, internal={}
-    )
-    entry = f'keys = ["a"]\nbuild_types = ["{BUILD_TYPE}"]\nsources = ["file:*"]\n'
-    builders = f'[keys]\na = "a.pub"\n[builders.a]\n{entry}'.encode()
-    return {
-        "build-file": [file],
-        "builders": [builders],
-        "provenance": [provenance.to_statement().to_bytes()],
-    }
-
-
-def _sigstruct() -> bytes:
-    key = rsa.generate_private_key(3, 3072)
-    headers = (
-        bytes.fromhex("06000000e10000000000010000000000"),
-        bytes.fromhex("01010000600000006000000001000000"),
-    )
-    author = struct.pack("<16sII16sI84s", headers[0], 0, 0x20260316, headers[1], 0, b"")
-    body = struct.pack(
-        "<IIBB2s16s16s16s32s16s16sHH", 1, 0, 0, 0, b"", b"", b"\4", b"\xfd", bytes(32), b"", b"", 1, 1
-    )
-    modulus = key.public_key().public_numbers().n
-    signature = int.from_bytes(key.sign(author + body, padding.PKCS1v15(), hashes.SHA256()))
-    q1, rest = divmod(signature * signature, modulus)
-    numbers = [each.to_bytes(384, "little") for each in (modulus, signature, q1, rest * signature // modulus)]
-    return b"".join((author, numbers[0], struct.pack("<I", 3), numbers[1], body, bytes(12), *numbers[2:]))
-
-
-def _key_provider(operation: str, params: dict[str, Any]) -> bytes:
-    """Return a key provider message in which inner documents are base64 of JSON, as ocicrypt writes them."""
-    coded = {
-        name: b64encode(json.dumps(value).encode()).decode() if name in ("optsdata", "annotation") else value
-        for name, value in params.items()
-    }
-    return json.dumps({"op": operation, f"{operation}params": coded}).encode()
 
 
 def run_one(name: str, arguments: list[str]) -> None:

@@ -12,6 +12,7 @@ import grpc
 import grpc.aio
 import pytest
 
+from eaa._logging import configure_logging
 from eaa._proto import (
     api_pb2,
     api_pb2_grpc,
@@ -88,6 +89,23 @@ async def test_a_denial_reaches_the_image_tool_with_its_check_and_remedy(
     details = refused.value.details() or ""
     assert "tdx.td.debug" in details
     assert "Launch the guest without debug." in details
+
+
+@pytest.mark.usefixtures("own_logging")
+async def test_a_fault_of_ours_is_neither_told_nor_logged_in_words(
+    channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def fail(*_: object, **__: object) -> bytes:
+        raise RuntimeError("the secret is hunter2")
+
+    configure_logging("debug")
+    monkeypatch.setattr(KbsClient, "get_resource", fail)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await unwrapped(channel, message(PACKET))
+    assert refused.value.code() is grpc.StatusCode.INTERNAL
+    said = capfd.readouterr()
+    assert "RuntimeError" in said.err
+    assert "hunter2" not in f"{refused.value.details()}{said.out}{said.err}"
 
 
 async def test_a_missing_key_is_not_found(channel: grpc.aio.Channel) -> None:

@@ -114,7 +114,7 @@ def test_the_process_prints_one_line_and_logs_json_on_standard_error(tmp_path: P
     assert (process.returncode, rest) == (0, "")
     records = [json.loads(line) for line in logs.splitlines()]
     assert records[-1]["event"] == "stopped"
-    assert all({"event", "level", "time"} <= record.keys() for record in records)
+    assert all({"event", "level", "timestamp"} <= record.keys() for record in records)
 
 
 async def test_init_data_are_read_at_the_start_and_sent(

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import json
 from base64 import b64encode
 from dataclasses import replace
 from hashlib import sha384
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
 from eaa.eventlog import (
     Authenticity,
@@ -22,15 +24,21 @@ from eaa.eventlog import (
 )
 from eaa.eventlog.uefi import GLOBAL_VARIABLE
 from eaa.kbs import TeeKeyPair
+from eaa.rats import Endorsements
 from eaa.simulator import measure
+from eaa.simulator.azure import AzureVm
 from eaa.simulator.measure import DEFAULT_IMAGE
 from eaa.simulator.snp_machine import measure_snp
+from eaa.simulator.tpm import SoftwareTpm
 from eaa.tee.azure.kind import AZ_SNP, AZ_TDX
 from eaa.tee.measured import Input, event_log, inputs_of
 from eaa.tee.registry import kinds
 from eaa.tee.tdx.acpi import AcpiBlobs
 from eaa.tee.tdx.direct_boot import DirectBoot
 from eaa.tee.tdx.measure import measure_tdx
+from eaa.tee.tpm.enrolment import EnrolledAk
+from eaa.tee.tpm.policy import TpmPolicy
+from eaa.verifier import Verifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,6 +75,59 @@ def with_log(case: Case, log: bytes) -> Case:
     """The guest sends this log beside its quote."""
     sent = b64encode(log).decode()
     return replace(case, wire=lambda raw: {"quote": b64encode(raw).decode(), "cc_eventlog": sent})
+
+
+def measured(*, secure_boot: bytes = b"\0") -> list[NewEvent]:
+    """What the firmware of a machine with a TPM measures, in short."""
+    variable = variable_data(GLOBAL_VARIABLE, "SecureBoot", secure_boot)
+    return [
+        NewEvent(7, EventType.EV_EFI_VARIABLE_DRIVER_CONFIG, variable),
+        *(NewEvent(index, EventType.EV_SEPARATOR, bytes(4)) for index in range(8)),
+        NewEvent(4, EventType.EV_EFI_BOOT_SERVICES_APPLICATION, bytes(32), b"the unified kernel image"),
+    ]
+
+
+def saying(case: Case, log: bytes) -> Case:
+    """The machine sends this log beside its TPM's quote."""
+    sent = b64encode(log).decode()
+    return replace(
+        case, evidence=lambda due: json.dumps(json.loads(case.evidence(due)) | {"cc_eventlog": sent}).encode()
+    )
+
+
+def logging_tpm(case: Case) -> tuple[Case, SoftwareTpm]:
+    """A machine whose TPM's key the owner has enrolled, and whose firmware keeps a log, in place of the one of ``case``."""
+    tpm = SoftwareTpm(b"logging")
+    tpm.boot(measured())
+
+    def evidence(due: bytes) -> bytes:
+        message, signature, values = tpm.quote(due)
+        quote = {
+            "message": b64encode(message).decode(),
+            "signature": b64encode(signature).decode(),
+            "pcrs": [values[index].hex() for index in sorted(values)],
+        }
+        return json.dumps({"ak_public": b64encode(tpm.ak_area.key).decode(), "tpm_quote": quote}).encode()
+
+    enrolled = Endorsements((EnrolledAk.of_area(tpm.ak_area).to_endorsement(),))
+    machine = replace(case, tee="tpm", evidence=evidence, wire=json.loads)
+    return replace(machine, endorsements=enrolled, verifier=Verifier((), TpmPolicy())), tpm
+
+
+def logging_vm(hardware: Case) -> tuple[Case, SoftwareTpm]:
+    """An Azure VM on TDX, whose vTPM's key the hardware vouches for."""
+    tpm = SoftwareTpm(b"logging vTPM", ak=generate_private_key(65537, 2048))
+    tpm.boot(measured())
+    vm = AzureVm(tpm)
+    runtime = vm.runtime_data()
+    quote = hardware.evidence(vm.report_data(runtime))
+
+    def evidence(due: bytes) -> bytes:
+        document = json.loads(vm.tdx_evidence(quote, runtime, due.rstrip(b"\0")))
+        del document["cc_eventlog"]
+        return json.dumps(document).encode()
+
+    return replace(hardware, tee="az-tdx-vtpm", evidence=evidence, wire=json.loads), tpm
 
 
 @pytest.mark.attack(
@@ -123,7 +184,14 @@ async def test_a25_a_log_that_replays_vouches_for_nothing(
     "A26",
     title="The words of an event log are forged while its digests still replay, and come out as verified",
     instance="dstack finding 6/6",
-    checks=("eventlog.content", "eventlog.replay.rtmr_0", "eventlog.replay.rtmr_1", "unauthenticated"),
+    checks=(
+        "eventlog.content",
+        "eventlog.replay.rtmr_0",
+        "eventlog.replay.rtmr_1",
+        "eventlog.replay.pcr04",
+        "eventlog.replay.pcr07",
+        "unauthenticated",
+    ),
 )
 async def test_a26_words_are_held_against_digests(attack: Attack, dcap: Dcap) -> None:
     """Where a digest is of the content it is computed again; everything else is marked as nobody's word."""
@@ -157,6 +225,24 @@ async def test_a26_words_are_held_against_digests(attack: Attack, dcap: Dcap) ->
     assert marks == {Authenticity.UNAUTHENTICATED}
     attack.saw("unauthenticated")
     await attack.twin(with_log(case, genuine))
+    for machine in (logging_tpm(case), logging_vm(case)):
+        await _a26_on_a_tpm(attack, *machine)
+
+
+async def _a26_on_a_tpm(attack: Attack, case: Case, tpm: SoftwareTpm) -> None:
+    """The same lies about what the PCRs of a quote are made of."""
+    registers = {f"pcr{index:02d}": [tpm.pcrs[index].hex()] for index in (0, 4, 11)}
+    await attack.desk.services.database.put_reference_values(registers)
+    off, on = (variable_data(GLOBAL_VARIABLE, "SecureBoot", value) for value in (b"\0", b"\1"))
+    genuine = write_event_log(measured(), ("sha256",))
+    for log, check in (
+        (genuine.replace(off, on), "eventlog.content"),
+        (write_event_log(measured(secure_boot=b"\1"), ("sha256",)), "eventlog.replay.pcr07"),
+        (write_event_log(measured()[:-1], ("sha256",)), "eventlog.replay.pcr04"),
+    ):
+        await attack.rejected(saying(case, log), check)
+    await attack.twin(saying(case, genuine))
+    await attack.twin(case)
 
 
 @pytest.mark.attack(
@@ -216,7 +302,6 @@ async def _attested_with(desk: Desk, case: Case, text: str) -> tuple[Any, str, T
     title="Configuration that the host gives at launch or after it is not measured: another key broker, another agent policy, LD_PRELOAD",
     instance="TOB-WAPI-13; dstack #615; attestation-go #28 (Azure)",
     checks=("binding.init-data", "reference.tdx.mr_config_id", "reference.snp.host_data"),
-    open="init-data are not mandatory: an owner who relies on them registers the field that carries their digest",
 )
 async def test_a28_configuration_is_bound_to_the_hardware(attack: Attack, dcap: Dcap, snp: Snp) -> None:
     """Init-data count only if the hardware carries their digest, and an owner who registers that digest accepts no other."""
@@ -248,6 +333,19 @@ async def test_a28_configuration_is_bound_to_the_hardware(attack: Attack, dcap: 
         response, cookie, _ = await _attested_with(desk, launched[tee](other), hostile)
         attack.denied(await desk.fetch(cookie=cookie), check)
         response, cookie, key = await _attested_with(desk, launched[tee](digest), INIT_DATA)
+        attack.released(await desk.fetch(cookie=cookie), key)
+    # An owner may also demand init-data as such, and whoever sends none, or others than the hardware carries, earns nothing at all.
+    for name in ("mr_config_id", "host_data"):
+        await database.delete_reference_value(name)
+    desk.client = desk.replica(require_init_data=frozenset(launched))
+    for launch in launched.values():
+        for case in (launch(bytes(48)), launch(digest)):
+            response, cookie, _ = await desk.attested(case)
+            attack.denied(response, "binding.init-data")
+            attack.denied(await desk.fetch(cookie=cookie))
+        response, cookie, _ = await _attested_with(desk, launch(digest), hostile)
+        attack.denied(response, "binding.init-data")
+        response, cookie, key = await _attested_with(desk, launch(digest), INIT_DATA)
         attack.released(await desk.fetch(cookie=cookie), key)
     # On Azure the hardware's measurement covers the paravisor alone: the vTPM's PCRs of the boot are required beside it.
     assert AZ_SNP.required(()) >= {"measurement", "pcr04"}

@@ -95,18 +95,18 @@ async def test_a19_reports_are_of_privilege_level_0(attack: Attack, snp: Snp) ->
 
 @pytest.mark.attack(
     "A20",
-    title="Nobody looks at the guest's policy and the platform's state: a migration agent, SMT siblings, an old ABI, readable ciphertext",
+    title="Nobody looks at the guest's policy and the platform's state: a migration agent, SMT siblings, an old ABI, readable ciphertext, pages that the host swaps out",
     instance="what Contrast's manifest pins",
     checks=(
         "snp.policy.migrate-ma",
         "snp.policy.smt",
         "snp.platform.smt",
         "snp.policy.single-socket",
+        "snp.policy.page-swap",
         "snp.policy.abi",
         "snp.platform.ciphertext-hiding",
         "snp.report.reserved",
     ),
-    open="page swapping has no rule of its own; a policy in Rego sees its bit",
 )
 async def test_a20_guest_policy_and_platform_are_judged(attack: Attack, snp: Snp) -> None:
     """Migration and unknown bits are refused by default, the rest as the owner asks."""
@@ -117,14 +117,20 @@ async def test_a20_guest_policy_and_platform_are_judged(attack: Attack, snp: Snp
     await attack.rejected(snp.case("smt", policy=no_smt), "snp.policy.smt", "snp.platform.smt")
     one_socket = SnpPolicy(require_single_socket=True)
     await attack.rejected(snp.case(policy=one_socket), "snp.policy.single-socket")
+    in_place = SnpPolicy(require_page_swap_disable=True)
+    await attack.rejected(snp.case(policy=in_place), "snp.policy.page-swap")
     recent = SnpPolicy(minimum_abi=(1, 52))
     await attack.rejected(snp.case(policy=recent), "snp.policy.abi")
     hidden = SnpPolicy(require_ciphertext_hiding=True)
     await attack.rejected(snp.case(product=Product.MILAN, policy=hidden), "snp.platform.ciphertext-hiding")
     strict = SnpPolicy(
-        allow_smt=False, require_single_socket=True, minimum_abi=(1, 51), require_ciphertext_hiding=True
+        allow_smt=False,
+        require_single_socket=True,
+        require_page_swap_disable=True,
+        minimum_abi=(1, 51),
+        require_ciphertext_hiding=True,
     )
-    sound = POLICY_ONE | POLICY_BITS["single_socket"] | 1 << 8 | 51
+    sound = POLICY_ONE | POLICY_BITS["single_socket"] | POLICY_BITS["page_swap_disabled"] | 1 << 8 | 51
     await attack.twin(snp.case(report={"policy": sound}, policy=strict))
     await attack.twin(snp.case())
 

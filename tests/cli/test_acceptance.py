@@ -29,6 +29,7 @@ def test_acceptance_is_configured_by_family(tmp_path: Path) -> None:
         [accept.snp]
         products = ["genoa"]
         allow_smt = false
+        require_page_swap_disable = true
         [accept.azure]
         require_user_data = true
         """
@@ -38,14 +39,36 @@ def test_acceptance_is_configured_by_family(tmp_path: Path) -> None:
         tcb_statuses=frozenset({"UpToDate", "SWHardeningNeeded"}),
         platforms=frozenset({bytes.fromhex("00112233445566778899aabbccddeeff")}),
     )
-    assert snp == SnpPolicy(products=frozenset({Product.GENOA}), allow_smt=False)
+    assert snp == SnpPolicy(
+        products=frozenset({Product.GENOA}), allow_smt=False, require_page_swap_disable=True
+    )
     assert azure == AzurePolicy(require_user_data=True)
     assert VerdictdConfig.load(None, {}).settings(tmp_path).policies == ()
 
 
 @pytest.mark.parametrize(
+    ("value", "kinds"),
+    [
+        ("true", {"sgx", "tdx", "snp", "tpm", "az-snp-vtpm", "az-tdx-vtpm"}),
+        ("false", set()),
+        ('["tdx", "snp"]', {"tdx", "snp"}),
+    ],
+)
+def test_init_data_can_be_demanded(tmp_path: Path, value: str, kinds: set[str]) -> None:
+    """Of every kind of TEE, or of those that are named."""
+    path = tmp_path / "verdictd.toml"
+    path.write_text(f"[accept]\nrequire_init_data = {value}\n")
+    assert VerdictdConfig.load(path, {}).settings(tmp_path).require_init_data >= kinds
+    assert bool(VerdictdConfig.load(path, {}).settings(tmp_path).require_init_data) is bool(kinds)
+    assert VerdictdConfig.load(None, {}).settings(tmp_path).require_init_data == frozenset()
+
+
+@pytest.mark.parametrize(
     "text",
     [
+        '[accept]\nrequire_init_data = ["rome"]',
+        '[accept]\nrequire_init_data = "tdx"',
+        "[accept]\nrequire_init_data = 1",
         '[accept.dcap]\ntcb_statuses = ["Revoked"]',
         "[accept.dcap]\ndebug = true",
         '[accept.dcap]\nplatforms = ["00"]',

@@ -274,3 +274,71 @@ def test_bundle_travels_to_a_site_without_a_network(
         capsys, "import", bundle, "--store", third, "--root", root, "--key", str(tmp_path / "other.pub")
     )
     assert (status, "not signed by the key" in err) == (2, True)
+
+
+def test_list_of_platforms_is_imported(tmp_path: Path, root: str, capsys: pytest.CaptureFixture[str]) -> None:
+    listed = [
+        {"qe_id": "AB" * 16, "pce_id": "0000", "enc_ppid": "00" * 384},
+        {"qe_id": "x", "pce_id": "0000"},
+    ]
+    (tmp_path / "platform_list.json").write_text(json.dumps(listed))
+    store = str(tmp_path / "store")
+    arguments = ("import", str(tmp_path / "platform_list.json"), "--store", store, "--root", root)
+    status, out, err = call(capsys, *arguments)
+    assert (status, out) == (1, f"registered  platform {'ab' * 16}/0000, 0 new PCK certificates\n")
+    assert "refused     platform x: a platform's qe_id" in err
+    status, out, _ = call(capsys, "doctor", "--store", store)
+    assert "missing" in out
+    assert "pck_certificates/" in out
+
+
+def test_key_and_tokens_come_from_files_or_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "token").write_text("letmein\n")
+    monkeypatch.setenv("EAA_PCS_KEY", "unused without --vendors")
+    with served("--store", str(tmp_path / "store"), "--user-token-file", str(tmp_path / "token")) as url:
+        body = json.dumps({"qe_id": "ab", "pce_id": "0000"}).encode()
+
+        def register(token: str) -> urllib.request.Request:
+            path = "/sgx/certification/v4/platforms"
+            return urllib.request.Request(url + path, data=body, headers={"user-token": token})
+
+        with pytest.raises(urllib.error.HTTPError, match="401") as refused:
+            urllib.request.urlopen(register("wrong"))
+        refused.value.close()
+        with urllib.request.urlopen(register("letmein")) as response:
+            assert response.status == 200
+
+
+def test_key_of_several_lines_is_refused_without_showing_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "key").write_text("one\ntwo")
+    status, out, err = call(
+        capsys, "serve", "--store", str(tmp_path / "s"), "--pcs-key-file", str(tmp_path / "key")
+    )
+    assert (status, "one line" in err) == (2, True)
+    assert "two" not in out + err
+
+
+def test_prune_says_what_would_go_and_then_lets_it_go(
+    tmp_path: Path, maker: ChipMaker, root: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = ("--store", str(tmp_path / "store"))
+    for days in (90, 60, 0):
+        name = write(tmp_path / f"{days}.json", maker.collateral("tdx", NOW - timedelta(days=days)))
+        assert call(capsys, "import", name, *store, "--root", root)[0] == 0
+    status, _, err = call(capsys, "prune", *store)
+    assert (status, "nothing is limited" in err) == (2, True)
+    limits = ("--keep-versions", "1")
+    for command, word in (
+        ((*limits, "--dry-run"), "would remove 6 "),
+        (limits, "removed 6 "),
+        (limits, "removed 0 "),
+    ):
+        status, out, _ = call(capsys, "prune", *store, *command)
+        assert (status, word in out) == (0, True), out
+    status, out, _ = call(capsys, "prune", *store, *limits, "--json")
+    assert json.loads(out) == {"dry_run": False, "versions": {}, "certificates": 0, "platforms": 0}
+    assert call(capsys, "list", *store)[1].count("current") == 4

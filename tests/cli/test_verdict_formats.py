@@ -29,6 +29,10 @@ FOUND = ReferenceSet(
     (Artifact.of("firmware", b"OVMF"),),
     datetime(2026, 3, 16, tzinfo=UTC),
 )
+RIM = b"""<SoftwareIdentity xmlns="http://standards.iso.org/iso/19770/-2/2015/schema.xsd" xmlns:h="http://www.w3.org/2001/04/xmlenc#sha384">
+<Meta xmlns:r="https://trustedcomputinggroup.org/resource/tcg-reference-integrity-manifest-rim-information-model/" edition="GPU"
+ r:PlatformManufacturerStr="ACME"/><Payload><Resource type="Measurement" index="1" h:Hash0="%s"/></Payload></SoftwareIdentity>
+""" % (b"ab" * 48)
 SIGNERS = '[keys]\nrelease = "release.pub"\n[products."acme/*"]\nsigners = ["release"]\nthreshold = 1\n'
 
 
@@ -137,3 +141,27 @@ def test_bad_usage_is_refused(capsys: pytest.CaptureFixture[str], folder: Path) 
         assert status == 2
         assert "error:" in err
     assert not (folder / "out").exists()
+
+
+def test_a_rim_needs_its_makers_root_or_a_word(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    pytest.importorskip("signxml")
+    (folder / "gpu.xml").write_bytes(RIM)
+    arguments = (
+        "import",
+        folder / "gpu.xml",
+        "--out",
+        folder / "gpu.json",
+        "--product",
+        "acme/gpu",
+        "--version",
+        "1",
+        "--tee",
+        "nvidia",
+    )
+    status, _, err = call(capsys, *arguments)
+    assert status == 1
+    assert "--certificate" in err
+    status, shown, err = call(capsys, *arguments, "--allow-unsigned")
+    assert status == 0
+    assert shown.startswith("ACME.GPU.measurement_1")
+    assert "not looked at" in err

@@ -46,6 +46,21 @@ async def test_bundle_carries_a_store_to_another(store: Store, maker: ChipMaker,
         }
 
 
+async def test_slots_of_every_kind_travel(worlds: Any) -> None:
+    world = worlds()
+    store, _ = await world.replica(wanted=())
+    for slot in ("standard", "early", "#18", "v3"):
+        await store.put(world.maker.collateral("sgx", NOW), slot=slot)
+    sealed = seal_bundle(store.snapshot(), read_private_key(PRIVATE), made=NOW, as_of=NOW)
+    found = open_bundle(sealed, read_public_key(PUBLIC)).slots
+    assert {slot: len(each.items) for slot, each in found.items()} == {
+        "standard": 4,
+        "early": 2,
+        "#18": 2,
+        "v3": 2,
+    }
+
+
 async def test_bundle_of_another_key_or_content_is_refused(store: Store, maker: ChipMaker) -> None:
     await store.put(maker.collateral("tdx", NOW))
     data = seal_bundle(store.snapshot(), read_private_key(PRIVATE), made=NOW, as_of=NOW)

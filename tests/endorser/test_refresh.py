@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -12,27 +11,24 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 import pytest
 
-from eaa.endorser import leases
-from eaa.endorser.authenticity import anchor_id
+from eaa.endorser import leases, pck_store
 from eaa.endorser.doctor import diagnose
 from eaa.endorser.files import load_endorsements
 from eaa.endorser.http import Budget, Busy
-from eaa.endorser.needs import Need, Platform, needs_of_platform
+from eaa.endorser.needs import Need
 from eaa.endorser.pcs import PcsSource
 from eaa.endorser.platforms import Observer
-from eaa.endorser.refresh import Refresher, RefreshPolicy
+from eaa.endorser.refresh import RefreshPolicy
 from eaa.endorser.sources import FolderSource
-from eaa.endorser.store import Store
 from eaa.rats import EndorsementError
 from eaa.simulator import ChipMaker, mint
 from eaa.simulator.timeline import Recovery, Revocation, Timeline, Trouble
-from eaa.simulator.vendor_http import VendorService, VendorTransport
+from eaa.simulator.vendor_http import VendorTransport
 from eaa.tee.dcap.collateral_files import MAX_FILE, endorsements_to_files
 from eaa.tee.registry import parse_evidence
 from eaa.verifier.verifier import Verifier
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from eaa.rats import Appraisal
@@ -46,72 +42,6 @@ both = pytest.mark.parametrize("location", ["sqlite", "postgresql"], indirect=Tr
 
 def day(number: float) -> datetime:
     return START + number * DAY
-
-
-class World:
-    """A chip maker's service with a timeline, one or more replicas of the Endorser, and the time."""
-
-    def __init__(self, maker: ChipMaker, location: str, timeline: Timeline | None = None) -> None:
-        self.maker = maker
-        self.location = location
-        self.at = START
-        self.requests: list[str] = []
-        self.service = VendorService(maker, timeline, lambda: self.at, sleep=self._nothing)
-        self.platform = Platform(anchor_id(maker.trust_anchor()), maker.fmspcs["platform"].hex(), "platform")
-        self.needs = needs_of_platform("tdx", self.platform)
-        self._closing: list[Any] = []
-
-    async def _nothing(self, seconds: float) -> None:
-        await asyncio.sleep(0 if seconds < 15 else 60)
-
-    async def replica(self, **options: Any) -> tuple[Store, Refresher]:
-        """Start one more Endorser."""
-        store = await Store.open(self.location, (self.maker.trust_anchor(),), clock=lambda: self.at)
-        client = httpx2.AsyncClient(
-            transport=VendorTransport(self.service), event_hooks={"request": [self._note]}
-        )
-        self._closing += [store.close, client.aclose]
-        budget = Budget("pcs.invalid", clock=lambda: self.at)
-        sources = options.pop("sources", None) or [PcsSource("https://pcs.invalid", client, gate=budget)]
-        chance = random.Random(len(self._closing))
-        options = {"wanted": self.needs, **options}
-        return store, Refresher(store, sources, chance=chance, **options)
-
-    async def _note(self, request: httpx2.Request) -> None:
-        self.requests.append(f"{request.url.path}?{request.url.params}")
-
-    async def live(self, until: datetime, *refreshers: Refresher) -> None:
-        """Let the time pass, with everything done when it is due."""
-        while True:
-            due = [await each.step() for each in refreshers]
-            if min(due) >= until:
-                self.at = until
-                return
-            self.at = min(max(min(due), self.at + GRAIN), until)
-
-    def appraise(self, store: Store, **machine: Any) -> Appraisal:
-        """Judge a quote of now by what the store holds."""
-        evidence = parse_evidence(mint(self.maker, "tdx", b"x", at=self.at, **machine).quote, tee="tdx")
-        found = store.endorsements_for(evidence)
-        return Verifier((self.maker.trust_anchor(),)).verify(evidence, found, at=self.at, report_data=b"x")
-
-    async def close(self) -> None:
-        for each in self._closing:
-            await each()
-
-
-@pytest.fixture
-async def worlds(maker: ChipMaker, location: str) -> AsyncIterator[Any]:
-    """Make worlds; they end with the test."""
-    made: list[World] = []
-
-    def make(timeline: Timeline | None = None) -> World:
-        made.append(World(maker, location, timeline))
-        return made[-1]
-
-    yield make
-    for each in made:
-        await each.close()
 
 
 def failing(appraisal: Appraisal) -> set[str]:
@@ -133,22 +63,23 @@ async def test_what_is_wanted_is_fetched_and_stays_fresh(worlds: Any) -> None:
 
 
 @both
-async def test_of_several_replicas_one_fetches(worlds: Any) -> None:
+async def test_of_several_replicas_one_fetches(worlds: Any, registration: Any) -> None:
     world = worlds()
     replicas = [await world.replica() for _ in range(3)]
+    await replicas[0][0].connections.write(pck_store.register, registration(world.maker.machine()), world.at)
     async with asyncio.TaskGroup() as tasks:
         for _, refresher in replicas:
             tasks.create_task(refresher.step())
-    assert len(world.requests) == len(set(world.requests)) == len(world.needs)
+    assert len(world.requests) == len(set(world.requests)) == len(world.needs) + 1
     for store, _ in replicas:
         await store.sync()
         world.appraise(store).accept()
     world.requests.clear()
-    world.at += 7 * HOUR
+    world.at += 27 * HOUR
     async with asyncio.TaskGroup() as tasks:
         for _, refresher in replicas:
             tasks.create_task(refresher.step())
-    assert len(world.requests) == len(set(world.requests)) == len(world.needs)
+    assert len(world.requests) == len(set(world.requests)) == len(world.needs) + 1
 
 
 @both
@@ -184,7 +115,7 @@ async def test_lease_of_a_dead_process_ends(worlds: Any) -> None:
 async def test_bad_answers_are_refused_and_the_old_object_is_kept(
     worlds: Any, kind: Any, reason: str
 ) -> None:
-    trouble = Trouble(kind, START + 7 * HOUR, day(2), seconds=20.0, size=MAX_FILE + 1)
+    trouble = Trouble(kind, START + 7 * HOUR, day(2) + HOUR, seconds=20.0, size=MAX_FILE + 1)
     world = worlds(Timeline(troubles=(trouble,)))
     policy = RefreshPolicy(timeout_seconds=0.05 if kind == "slow" else 30, last_retry=8 * HOUR)
     store, refresher = await world.replica(policy=policy)
@@ -198,7 +129,7 @@ async def test_bad_answers_are_refused_and_the_old_object_is_kept(
     assert info.failures > 0
     assert re.search(reason, info.error), info.error
     world.appraise(store).accept()
-    await world.live(day(2) + 13 * HOUR, refresher)
+    await world.live(day(2) + 14 * HOUR, refresher)
     (info,) = (each for each in (await diagnose(store, world.needs)).objects if each.need == world.needs[0])
     assert (info.failures, info.error) == (0, "")
     assert info.issued is not None

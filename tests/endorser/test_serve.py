@@ -181,6 +181,7 @@ async def test_independent_client_gets_collateral_that_verifies_simulated_quotes
     assert report.status == "UpToDate"
 
 
+@pytest.mark.parametrize("location", ["sqlite", "postgresql"], indirect=True)
 @pytest.mark.parametrize(
     ("name", "role"),
     [
@@ -190,11 +191,11 @@ async def test_independent_client_gets_collateral_that_verifies_simulated_quotes
     ],
 )
 async def test_independent_client_gets_collateral_that_verifies_real_quotes(
-    tmp_path: Path, vectors: Path, serving: Serving, name: str, role: str
+    location: str, vectors: Path, serving: Serving, name: str, role: str
 ) -> None:
     manifest = json.loads((vectors / "manifest.json").read_bytes())
     (vector,) = (each for each in manifest["vectors"] if each["id"] == name)
-    store = await Store.open(tmp_path)
+    store = await Store.open(location)
     await store.put(load_endorsements(vectors / vector["files"][role]["path"]))
     await store.close()
     quote = (vectors / vector["files"]["quote"]["path"]).read_bytes()

@@ -15,14 +15,15 @@ import pytest
 
 from eaa.endorser.authenticity import anchor_id
 from eaa.endorser.doctor import diagnose
+from eaa.endorser.forecast import forecast
 from eaa.endorser.http import Budget
 from eaa.endorser.kds import KdsSource
 from eaa.endorser.needs import Platform, needs_of_chip, needs_of_platform
 from eaa.endorser.needs import chip_of as needed_chip
 from eaa.endorser.pcs import PcsSource
+from eaa.endorser.platforms import Observer, seen_in
 from eaa.endorser.refresh import Refresher, RefreshPolicy
 from eaa.endorser.store import Store
-from eaa.rats import Endorsements
 from eaa.simulator import ChipMaker, to_common_form
 from eaa.simulator.amd import AmdChipMaker
 from eaa.simulator.releases import releases
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from eaa.endorser.sources import Source
+    from eaa.rats import Endorsements
     from eaa.simulator import Machine
 
 pytestmark = pytest.mark.anyio
@@ -102,17 +104,22 @@ class Day:
             found.append(self.judge(machine, store.endorsements_for(evidence)))
         return tuple(found)
 
-    def forecast(self, store: Store, machine: Machine) -> str:
-        """Return what would come of ``machine`` if the early channel were the standard one."""
-        evidence = parse_evidence(machine.quote_tdx(b"x"), tee="tdx")
-        snapshot = store.snapshot()
-        ahead = []
-        for need in needs_of_platform("tdx", self._platform)[:4]:
-            held = snapshot.early(need.key)
-            assert held is not None
-            ahead.append(held.endorsement)
-        assert len(ahead) == len(store.endorsements_for(evidence).items)
-        return self.judge(machine, Endorsements(tuple(ahead)))
+    async def see(self, store: Store) -> None:
+        """Let the Endorser know the machines, as a verifier does that has judged their evidence."""
+        observer = Observer(store)
+        for machine in self.machines.values():
+            assert await observer.observe(parse_evidence(machine.quote_tdx(b"x"), tee="tdx"))
+
+    async def forecast(self, store: Store) -> dict[str, tuple[str, str]]:
+        """Return what the Endorser says of every machine: its status now, and under the early TCB info."""
+        told = {each.platform: (each.now, each.then) for each in await forecast(store)}
+        ids = {}
+        for name, machine in self.machines.items():
+            seen = seen_in(parse_evidence(machine.quote_tdx(b"x"), tee="tdx"), {})
+            assert seen is not None
+            ids[name] = seen.id
+        assert set(told) == set(ids.values())
+        return {name: told[identity] for name, identity in ids.items()}
 
     @property
     def _platform(self) -> Platform:
@@ -142,16 +149,30 @@ async def test_a_day(maker: ChipMaker, tmp_path: Path) -> None:
             await day.live(MIDNIGHT - HOUR, refresher)
             # The evening before, the early channel tells what the next evening will be like, but for the revocation.
             assert day.verdicts(store) == ("UpToDate", "UpToDate", "UpToDate")
-            forecast = {name: day.forecast(store, machine) for name, machine in day.machines.items()}
-            assert forecast == {"old": "OutOfDate", "unlucky": "UpToDate", "patched": "UpToDate"}
+            await day.see(store)
+            foretold = await day.forecast(store)
+            assert foretold == {
+                "old": ("UpToDate", "OutOfDate"),
+                "unlucky": ("UpToDate", "UpToDate"),
+                "patched": ("UpToDate", "UpToDate"),
+            }
+            (short,) = (each for each in await forecast(store) if each.changes)
+            assert short.advisories == ("INTEL-SA-09999",)
+            assert short.short
 
             seen, troubled, snp = [], [], []
             verifier = Verifier(store.anchors)
             for hour in range(24):
                 await day.live(clock(hour) + 45 * MINUTE, refresher)
                 seen.append(day.verdicts(store))
+                rated = {name: now for name, (now, _) in (await day.forecast(store)).items()}
+                assert all(
+                    verdict in {rated[name], "Revoked"} for name, verdict in zip(rated, seen[-1], strict=True)
+                )
                 diagnosis = await diagnose(store)
                 assert diagnosis.healthy, "nothing that is held ends this day"
+                assert {each.state for each in diagnosis.objects} == {"ok"}
+                assert diagnosis.platforms == 3
                 troubled.append(
                     {each.need.kind.partition("_")[0] for each in diagnosis.objects if each.error}
                 )
@@ -164,6 +185,9 @@ async def test_a_day(maker: ChipMaker, tmp_path: Path) -> None:
                 *[("OutOfDate", "UpToDate", "UpToDate")] * 7,  # the outage hides the revocation at ten
                 *[("OutOfDate", "Revoked", "UpToDate")] * 11,
             ]
+            come_true = {name: now for name, (now, _) in (await day.forecast(store)).items()}
+            assert come_true == {name: then for name, (_, then) in foretold.items()}
+            assert not any(each.changes for each in await forecast(store)), "what was early is standard"
             intel = {"tcb", "qe", "pck", "root"}
             assert troubled == [*[{"snp"}] * 3, *[set()] * 6, *[intel] * 4, *[set()] * 11]
             assert snp == [True] * 24, "what KDS said the day before is good for a year"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from base64 import b64decode, b64encode
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import pytest
 
 from eaa.cli._demo.containers import ContainerTools, Image, ToolFailed, write_key_provider_config
 from eaa.cli._demo.sides import Machine, Owner, boot
+from eaa.image.layout import image_digests
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,3 +126,22 @@ def test_a_missing_key_provider_is_an_error(
     with pytest.raises(ToolFailed):
         tools.decrypt(encrypted, Image(tmp_path / "opened"), nobody)
     assert not Image(tmp_path / "opened").holds_any(plain.layers)
+
+
+def test_digests_of_an_image_are_those_that_skopeo_says(
+    tools: ContainerTools, plain: Image, tmp_path: Path
+) -> None:
+    """Of a layout that umoci made, and of the archives that skopeo makes of it."""
+    skopeo = [str(tools.skopeo), "--insecure-policy"]
+    (layout,) = image_digests(plain.layout)
+    source = f"oci:{plain.reference}"
+    raw = subprocess.run([*skopeo, "inspect", source], capture_output=True, check=True)
+    assert layout.manifest == json.loads(raw.stdout)["Digest"]
+    assert layout.layers == plain.layers
+    for kind in ("oci-archive", "docker-archive"):
+        target = f"{kind}:{tmp_path / kind}:web:1"
+        subprocess.run([*skopeo, "copy", "-q", source, target], capture_output=True, check=True)
+        (archived,) = image_digests(tmp_path / kind)
+        assert archived.diff_ids == layout.diff_ids
+        assert archived.platform == layout.platform
+        assert bool(archived.manifest) == (kind == "oci-archive")

@@ -16,8 +16,9 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eaa.rats import TrustAnchor
 from eaa.rim.errors import ManifestError, ManifestRefused
-from eaa.rim.swid import MAX_RIM, rim_values, verify_rim
+from eaa.rim.swid import MAX_RIM, RimTrust, rim_values, verify_rim
 
 signxml = pytest.importorskip("signxml")
 etree = pytest.importorskip("lxml.etree")
@@ -37,21 +38,42 @@ RIM = f"""<SoftwareIdentity xmlns="http://standards.iso.org/iso/19770/-2/2015/sc
 VALUES = {"NVIDIA_Corporation.GPU.measurement_12": list(HASHES)}
 
 
-def certificate(name: str) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
-    key, now = ec.generate_private_key(ec.SECP384R1()), datetime.now(UTC)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    builder = x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
-    builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
-    return key, builder.sign(key, SHA384())
+NOW = datetime(2026, 3, 16, tzinfo=UTC)
 
 
-MAKER_KEY, MAKER = certificate("the maker of GPUs")
-STRANGER_KEY, STRANGER = certificate("somebody else")
+class Maker:
+    """Somebody with a root certificate, and one below it that signs manifests."""
+
+    def __init__(self, name: str) -> None:
+        root_key, self.key = (ec.generate_private_key(ec.SECP384R1()) for _ in range(2))
+        self.root = _certificate(f"{name} root", f"{name} root", root_key.public_key(), root_key, ca=True)
+        self.leaf = _certificate(f"{name} signer", f"{name} root", self.key.public_key(), root_key, ca=False)
+
+    def sign(self, data: bytes = RIM) -> bytes:
+        signer = signxml.XMLSigner(signature_algorithm="ecdsa-sha384", digest_algorithm="sha384")
+        chain = [self.leaf, self.root]
+        return bytes(etree.tostring(signer.sign(etree.fromstring(data), key=self.key, cert=chain)))
 
 
-def signed(data: bytes = RIM, key: Any = MAKER_KEY, cert: Any = MAKER) -> bytes:
-    signer = signxml.XMLSigner(signature_algorithm="ecdsa-sha384", digest_algorithm="sha384")
-    return bytes(etree.tostring(signer.sign(etree.fromstring(data), key=key, cert=[cert])))
+def _certificate(
+    name: str, issuer: str, public: Any, key: ec.EllipticCurvePrivateKey, *, ca: bool
+) -> x509.Certificate:
+    subject, above = (x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, each)]) for each in (name, issuer))
+    builder = x509.CertificateBuilder(above, subject, public, x509.random_serial_number())
+    builder = builder.not_valid_before(NOW - timedelta(days=1)).not_valid_after(NOW + timedelta(days=1))
+    builder = builder.add_extension(x509.BasicConstraints(ca, None), critical=True)
+    usage = x509.KeyUsage(
+        digital_signature=not ca, content_commitment=False, key_encipherment=False, data_encipherment=False,
+        key_agreement=False, key_cert_sign=ca, crl_sign=False, encipher_only=False, decipher_only=False,
+    )  # fmt: skip
+    return builder.add_extension(usage, critical=True).sign(key, SHA384())
+
+
+MAKER, STRANGER = Maker("the maker of GPUs"), Maker("somebody else")
+
+
+def trust(*makers: Maker, at: datetime = NOW) -> RimTrust:
+    return RimTrust(tuple(TrustAnchor.from_certificate(each.root, simulated=True) for each in makers), at)
 
 
 def test_measurements_are_named_as_trustee_does() -> None:
@@ -59,7 +81,7 @@ def test_measurements_are_named_as_trustee_does() -> None:
 
 
 def test_what_the_maker_signed_counts() -> None:
-    assert rim_values(verify_rim(signed(), [STRANGER, MAKER])) == VALUES
+    assert rim_values(verify_rim(MAKER.sign(), trust(STRANGER, MAKER))) == VALUES
 
 
 def _another_letter(match: re.Match[bytes]) -> bytes:
@@ -67,29 +89,36 @@ def _another_letter(match: re.Match[bytes]) -> bytes:
 
 
 def test_unsigned_strange_and_changed_manifests_are_refused() -> None:
+    signed = MAKER.sign()
     for data, check in (
         (RIM, "manifest.unsigned"),
-        (signed(key=STRANGER_KEY, cert=STRANGER), "manifest.signature"),
-        (signed().replace(HASHES[1].encode(), b"7e" * 48), "manifest.signature"),
-        (re.sub(rb"(SignatureValue>)(.)", _another_letter, signed(), count=1), "manifest.signature"),
+        (STRANGER.sign(), "manifest.chain"),
+        (re.sub(rb"(X509Certificate>)[^<]+", rb"\1AAAA", signed), "manifest.chain"),
+        (re.sub(rb"<[^>]*KeyInfo>.*KeyInfo>", b"", signed, flags=re.DOTALL), "manifest.chain"),
+        (signed.replace(HASHES[1].encode(), b"7e" * 48), "manifest.signature"),
+        (re.sub(rb"(SignatureValue>)(.)", _another_letter, signed, count=1), "manifest.signature"),
     ):
-        with pytest.raises(ManifestRefused) as caught:
-            verify_rim(data, [MAKER])
-        assert caught.value.check == check
-        assert caught.value.hint
-    with pytest.raises(ManifestRefused):
-        verify_rim(signed(), [])
+        assert refused(data, trust(MAKER)) == check
+    assert refused(signed, trust()) == "manifest.chain"
+    for at in (NOW - timedelta(days=2), NOW + timedelta(days=2)):
+        assert refused(signed, trust(MAKER, at=at)) == "manifest.expired"
+
+
+def refused(data: bytes, trusted: RimTrust) -> str:
+    with pytest.raises(ManifestRefused) as caught:
+        verify_rim(data, trusted)
+    assert caught.value.hint
+    return caught.value.check
 
 
 def test_a_signed_manifest_inside_another_lends_it_nothing() -> None:
     """Signature wrapping: an unsigned document around the signed one, with the signature moved up."""
-    inner = etree.fromstring(signed())
+    inner = etree.fromstring(MAKER.sign())
     outer = etree.fromstring(RIM.replace(HASHES[1].encode(), b"7e" * 48))
     signature = inner.find("{http://www.w3.org/2000/09/xmldsig#}Signature")
     outer.append(signature)
     outer.append(inner)
-    with pytest.raises(ManifestRefused):
-        verify_rim(etree.tostring(outer), [MAKER])
+    assert refused(etree.tostring(outer), trust(MAKER)) == "manifest.signature"
 
 
 @pytest.mark.parametrize(
@@ -121,7 +150,7 @@ def test_nothing_outside_of_the_document_is_looked_at() -> None:
         b'<!ENTITY %c "%b">' % (98 + n, b"&%c;" % (97 + n) * 10) for n in range(9)
     )
     for data in (entities + RIM, bomb + b"]>" + RIM, b'<!DOCTYPE a SYSTEM "http://127.0.0.1:9/a.dtd">' + RIM):
-        for read in (rim_values, lambda each: verify_rim(each, [MAKER])):
+        for read in (rim_values, lambda each: verify_rim(each, trust(MAKER))):
             with pytest.raises(ManifestError):
                 read(data)
     for data in (b"", b"<", b"<a/>", b" " * (MAX_RIM + 1), b'<?xml version="1.0" encoding="nonsense"?><a/>'):

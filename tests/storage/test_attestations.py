@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -164,6 +165,7 @@ async def test_what_is_not_allowed_is_not_released(database: Database, records: 
         (b"credential s1", "v2", records.now, "release.session"),
         (b"credential s1", "v1", end, "release.session"),
         (b"unknown", "v1", records.now, "release.session"),
+        (None, "v1", end, "release.session"),
     ]
     for session_id, verdict_id, at, check in refused:
         for path in (PATH, "no/such/resource"):
@@ -219,6 +221,73 @@ async def test_a_session_that_ends_meanwhile(
     monkeypatch.setattr(database, "_sealer", Slow())
     with pytest.raises(AccessDenied, match="session"):
         await database.release_resource(PATH, session_id=b"credential s", verdict_id="v", at=records.now)
+    assert await database.releases() == []
+
+
+async def test_sessions_are_listed_while_they_are_open(database: Database, records: Any) -> None:
+    """What names a session opens nothing."""
+    await records.attest(database, "1")
+    await records.attest(database, "2", tee="snp", at=records.now + records.minute)
+    listed = await database.list_sessions(records.now)
+    assert {(each.tee, each.verdict_id, each.opened_at) for each in listed} == {
+        ("tdx", "v1", records.now),
+        ("snp", "v2", records.now + records.minute),
+    }
+    assert {each.expires_at for each in listed} == {records.session().expires_at}
+    assert {each.digest for each in listed} == {sha256(b"credential s%d" % n).digest() for n in (1, 2)}
+    assert len(await database.list_sessions(records.now, 1)) == 1
+    assert await database.list_sessions(records.session().expires_at) == []
+    with pytest.raises(NotFound):
+        await database.session(listed[0].digest, records.now)
+
+
+@pytest.mark.parametrize("by", ["digest", "verdict_id", "all"])
+async def test_an_ended_session_releases_nothing(
+    database: Database, twin: Database, records: Any, by: str
+) -> None:
+    """Neither by its credential nor by the token that was issued with it, in no process; others go on, unless all were ended."""
+    await records.attest(database, "1")
+    await records.attest(database, "2")
+    await database.put_resource(PATH, b"secret")
+    named: dict[str, Any] = {"digest": sha256(b"credential s1").digest(), "verdict_id": "v1"}
+    assert await twin.end_sessions(records.now, **{name: named[name] for name in named if name == by}) == (
+        2 if by == "all" else 1
+    )
+    assert await twin.end_sessions(records.now, **named) == 0
+    with pytest.raises(NotFound):
+        await database.session(b"credential s1", records.now)
+    for session_id in (b"credential s1", None):
+        with pytest.raises(AccessDenied) as caught:
+            await database.release_resource(PATH, session_id=session_id, verdict_id="v1", at=records.now)
+        assert caught.value.check == "release.session"
+    if by != "all":
+        for session_id in (b"credential s2", None):
+            await database.release_resource(PATH, session_id=session_id, verdict_id="v2", at=records.now)
+    assert (await database.verdict("v1")).accepted
+
+
+@pytest.mark.parametrize("session_id", [b"credential s", None])
+async def test_a_session_that_is_revoked_meanwhile(
+    database: Database,
+    twin: Database,
+    records: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    session_id: bytes | None,
+) -> None:
+    """A release under way is refused in the transaction that would record it."""
+    await records.attest(database)
+    await database.put_resource(PATH, b"secret")
+
+    class Slow:
+        wrap = database._sealer.wrap
+
+        async def unwrap(self, wrapped: bytes, *, context: bytes) -> bytes:
+            assert await twin.end_sessions(records.now, verdict_id="v") == 1
+            return b"secret"
+
+    monkeypatch.setattr(database, "_sealer", Slow())
+    with pytest.raises(AccessDenied, match="session"):
+        await database.release_resource(PATH, session_id=session_id, verdict_id="v", at=records.now)
     assert await database.releases() == []
 
 

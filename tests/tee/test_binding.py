@@ -30,6 +30,13 @@ def test_a_register_holds_what_was_extended_into_it() -> None:
     assert register == sha256(bytes(32) + digest).digest()
 
 
+@pytest.mark.parametrize("found", [b"", bytes(48), b"\x01" * 48])
+def test_required_init_data_have_to_be_sent(found: bytes) -> None:
+    assert check_init_data(found, None, required=True).result is Result.NOT_MADE
+    assert check_init_data(b"\x01" * 48, b"\x01" * 48, required=True).result is Result.PASS
+    assert check_init_data(bytes(48), b"\x01" * 48, required=True).result is Result.FAIL
+
+
 @pytest.mark.parametrize(
     ("found", "expected", "result"),
     [

@@ -8,6 +8,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Struct
 
 from eaa.rats import EndorsementError
 from eaa.tee.dcap.collateral import (
@@ -16,7 +17,16 @@ from eaa.tee.dcap.collateral import (
     read_enclave_identity,
     read_tcb_info,
 )
-from eaa.tee.dcap.signed_json import MAX_JSON, JsonObject, members_of, read_signed_object
+from eaa.tee.dcap.signed_json import (
+    MAX_JSON,
+    Number,
+    SignedObject,
+    Time,
+    interpret,
+    members_of,
+    read_signed_object,
+    read_time,
+)
 
 SIGNATURE = "ab" * 64
 
@@ -86,17 +96,69 @@ def test_any_statement_is_interpreted_or_refused(value: dict[str, object]) -> No
             parse(signed)
 
 
-def test_fields_are_read_with_their_types() -> None:
-    value = JsonObject({"flag": True, "number": 7, "time": "2026-13-01T00:00:00Z", "short": "ab"}, "x")
-    assert value.integer("number") == 7
-    for call in (
-        lambda: value.integer("flag"),
-        lambda: value.integer("number", 6),
-        lambda: value.time("time"),
-        lambda: value.hex("short", 2),
-        lambda: value.text("absent"),
-        lambda: value.object("number"),
-        lambda: value.objects("number"),
+class Shape(Struct):
+    flag: bool
+    number: Number
+    time: Time
+
+
+@pytest.mark.parametrize(
+    ("member", "text"),
+    [
+        ("flag", "1"),
+        ("number", "true"),
+        ("number", "7.0"),
+        ("number", "-1"),
+        ("number", "2147483648"),
+        ("number", "9" * 40),
+        ("time", '"2026-01-01T00:00:00+00:00"'),
+        ("time", '"2026-01-01T00:00:00Z\\n"'),
+        ("number", ""),
+    ],
+)
+def test_fields_are_read_with_their_types(member: str, text: str) -> None:
+    """What does not fit is refused under its name, whichever way the document was read."""
+    fields = {"flag": "true", "number": "7", "time": '"2026-01-01T00:00:00Z"'}
+    for blank in ("", " "):
+
+        def statement(fields: dict[str, str], blank: str = blank) -> SignedObject:
+            inner = ",".join(f'"{name}":{blank}{value}' for name, value in fields.items())
+            return read_signed_object(f'{{"x":{{{inner}}},"signature":"{SIGNATURE}"}}'.encode(), "x")
+
+        assert interpret(statement(fields), Shape).number == 7
+        broken = (
+            fields | {member: text} if text else {name: fields[name] for name in fields if name != member}
+        )
+        with pytest.raises(EndorsementError, match=rf"`(\$\.)?{member}"):
+            interpret(statement(broken), Shape)
+
+
+def test_a_day_that_no_calendar_has_is_refused() -> None:
+    with pytest.raises(EndorsementError, match="calendar"):
+        read_time("2026-13-01T00:00:00Z")
+
+
+@given(value=st.dictionaries(st.text(max_size=8), JSON, max_size=4))
+def test_a_document_reads_the_same_with_and_without_blanks(value: dict[str, object]) -> None:
+    plain = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    try:
+        content = plain.encode()
+    except UnicodeEncodeError:
+        return
+    read = members_of(content)
+    assert {name: member for name, (member, _) in read.items()} == value
+    assert {name: json.loads(text) for name, (_, text) in read.items()} == value
+    assert all(text in content for _, text in read.values())
+    spaced = members_of(json.dumps(value, indent=1).encode())
+    assert {name: member for name, (member, _) in spaced.items()} == value
+
+
+def test_a_name_that_is_there_twice_is_found_however_the_text_is_written() -> None:
+    for text in (
+        '{"a":{"b":1,"b":1}}',
+        '{"a": {"b": 1, "b": 1}}',
+        '{"a":1,"a":1}',
+        '{"a":[{"b":1,"\\u0062":1}]}',
     ):
-        with pytest.raises(EndorsementError, match=r"x\."):
-            call()
+        with pytest.raises(EndorsementError, match="twice"):
+            members_of(text.encode())

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from eaa.rats import ConfigurationError
 from eaa.tee.dcap.collateral import IdentityLevel, TcbInfo, TcbLevel
 from eaa.tee.dcap.policy import AcceptancePolicy
+from eaa.tee.dcap.shapes import Component, SgxTcb
 from eaa.tee.dcap.tcb import (
     Rating,
     best_level,
@@ -141,7 +142,8 @@ def test_revoked_can_never_be_accepted() -> None:
 
 def info(levels: list[TcbLevel], labels: tuple[str, ...] = ()) -> TcbInfo:
     window = Window("TCB info", DATE, DATE)
-    return TcbInfo("SGX", 3, window, b"", b"", 1, tuple(levels), None, (), labels, ())
+    newest = SgxTcb([Component(0, label) for label in labels], 0)
+    return TcbInfo("SGX", 3, window, b"", b"", 1, tuple(levels), None, (), newest)
 
 
 def test_the_best_level_is_up_to_date_where_one_is() -> None:

@@ -281,7 +281,11 @@ def test_any_bytes_give_a_value_or_an_error(parse: Callable[[bytes], object], se
     check()
 
 
-@given(st.fixed_dictionaries({}, optional={"ak_public": json_values, "tpm_quote": json_values}))
+@given(
+    st.fixed_dictionaries(
+        {}, optional={"ak_public": json_values, "tpm_quote": json_values, "cc_eventlog": json_values}
+    )
+)
 def test_any_document_gives_evidence_or_an_error(document: dict[str, object]) -> None:
     with pytest.raises(EvidenceError):
         tpm_evidence_from_kbs(document)

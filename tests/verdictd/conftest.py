@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import shutil
 from base64 import b64encode
 from datetime import UTC, datetime, timedelta
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
-import structlog
 
 from eaa.kbs import TeeKeyPair, decrypt, report_data
 from eaa.kms import load_key_manager
@@ -170,18 +168,6 @@ class Kit:
 
     SECRET = SECRET
     PATH = PATH
-
-
-@pytest.fixture
-def own_logging() -> Iterator[None]:
-    """Whatever a test does to the process's logging is undone."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    structlog.reset_defaults()
-    structlog.contextvars.clear_contextvars()
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ from eaa.verdictd.app import PUBLIC_ROUTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.anyio
 
@@ -222,6 +223,18 @@ async def test_bad_policies_are_refused_before_anything_is_stored(kit: Any, text
         response = await kit.client.post(url, headers=kit.admin, json=body)
         assert (response.status_code, response.json()["type"].rpartition("/")[2]) == (400, "ParsePolicyError")
     assert await kit.services.database.list_policies() == before
+
+
+async def test_a_corim_sets_the_values_that_trustee_would_read(kit: Any, vectors: Path) -> None:
+    """A message of type corim is taken from the owner, under Trustee's names; one of type swid is not."""
+    corim = (vectors / "corim" / "corim-trustee-unsigned" / "corim.cbor").read_bytes()
+    for kind, status in (("corim", 200), ("swid", 400)):
+        message = {"version": "0.1.0", "type": kind, "payload": b64encode(corim).decode()}
+        response = await kit.client.post("/kbs/v0/reference-value", headers=kit.admin, json=message)
+        assert response.status_code == status, response.text
+    name = "ACME/RoadRunner/31fb5abf-023e-4992-aa4e-95f9c1503bfa/digests"
+    got = await kit.client.get(f"/kbs/v0/reference-value/{name}", headers=kit.admin)
+    assert "a3a5e715f0cc574a73c3f9bebb6bc24f32ffd5b67b387244c2c909da779a1478" in got.json()
 
 
 async def test_reference_values_in_both_interfaces(kit: Any) -> None:

@@ -140,7 +140,7 @@ async def test_our_faults_are_not_shown(
     kit: Any, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An error nobody foresaw gives a number to ask for, and its text is neither sent nor logged."""
-    from eaa.verdictd._logging import configure_logging
+    from eaa._logging import configure_logging
 
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("the secret is hunter2")
@@ -163,7 +163,7 @@ async def test_our_faults_are_not_shown(
 @pytest.mark.usefixtures("own_logging")
 async def test_secrets_do_not_appear_in_logs(kit: Any, capfd: pytest.CaptureFixture[str]) -> None:
     """A whole day of work leaves no secret, cookie, token or key in the log."""
-    from eaa.verdictd._logging import configure_logging
+    from eaa._logging import configure_logging
 
     configure_logging("DEBUG")
     await kit.expect_software()

@@ -10,7 +10,8 @@ import pytest
 
 from eaa.simulator import measure
 from eaa.verifier.appraise import appraise
-from eaa.verifier.dry_run import compare_attestation, compare_release
+from eaa.verifier.dry_run import ADMIT, REFUSE, compare_attestation, compare_release, compare_sets
+from eaa.verifier.expected_sets import NO_SETS, ExpectedSet, ExpectedSets
 from eaa.verifier.policy import load_default
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ MILDER = 'package policy\n\ntrust_claims := {"executables": 3, "hardware": 2, "c
 BROKEN = 'package policy\n\na := 1\n\na := 2\n\ntrust_claims := {"hardware": a}\n\nallow := a == 1\n'
 OPEN = "package policy\n\ndefault allow := true\n"
 CLOSED = "package policy\n\ndefault allow := false\n"
+
+
+REGISTERS = ("mr_td", "rtmr_0", "rtmr_1", "rtmr_2")
+SETS = ExpectedSets([ExpectedSet("acme/web", 1, "tdx", {name: tuple(EXPECTED[name]) for name in REGISTERS})])
 
 
 async def recorded(
@@ -161,3 +166,49 @@ async def test_a_release_policy_that_fails_denies(attest: Attest, engine: Policy
     (found,) = await compare_release(engine, verdict, ["a/b/c"], current=OPEN, candidate=BROKEN)
     assert (found.before, found.after) == ("allow", "deny")
     assert "the policy failed" in found.reasons[0]
+
+
+async def test_a_policy_is_asked_with_the_active_sets(attest: Attest, engine: PolicyEngine) -> None:
+    """Values that are signed count in a dry run of a policy as they do in an attestation."""
+    verdict = await recorded(attest, engine, values={})
+    same = load_default("attestation")
+    found = await compare_attestation(
+        engine, verdict, current=same, candidate=STRICTER, reference_values={}, sets=SETS
+    )
+    assert (found.before, found.after) == ("affirming", "warning")
+
+
+async def test_a_change_of_sets_admits_or_refuses_a_recorded_workload(
+    attest: Attest, engine: PolicyEngine
+) -> None:
+    verdict = await recorded(attest, engine, values={})
+    policy, at = load_default("attestation"), attest("tdx").at
+
+    async def compare(before: ExpectedSets, after: ExpectedSets, **changes: Any) -> tuple[str, str]:
+        asked: dict[str, Any] = {"policy": policy, "reference_values": {}, "at": at} | changes
+        found = await compare_sets(engine, verdict, before=before, after=after, **asked)
+        return found.before, found.after
+
+    assert await compare(NO_SETS, SETS) == (REFUSE, ADMIT)
+    assert await compare(SETS, NO_SETS) == (ADMIT, REFUSE)
+    assert await compare(SETS, SETS) == (ADMIT, ADMIT)
+    assert await compare(NO_SETS, NO_SETS) == (REFUSE, REFUSE)
+    assert await compare(NO_SETS, SETS, policy=None) == (REFUSE, REFUSE)
+    assert await compare(NO_SETS, SETS, policy=BROKEN) == (REFUSE, REFUSE)
+    assert await compare(NO_SETS, SETS, reference_values=EXPECTED) == (ADMIT, ADMIT)
+
+
+async def test_a_change_of_sets_says_nothing_of_what_the_hardware_refuses(
+    attest: Attest, engine: PolicyEngine
+) -> None:
+    verdict = await recorded(attest, engine, "debug")
+    found = await compare_sets(
+        engine,
+        verdict,
+        policy=load_default("attestation"),
+        reference_values={},
+        before=NO_SETS,
+        after=SETS,
+        at=attest("tdx").at,
+    )
+    assert (found.before, found.after) == ("", "")

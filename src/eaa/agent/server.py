@@ -16,7 +16,7 @@ import structlog
 import uvicorn
 import uvloop
 
-from eaa.agent._log import configure_logging
+from eaa._logging import configure_logging
 from eaa.agent.attester import load_attester
 from eaa.agent.client import KbsClient
 from eaa.agent.config import Address, AgentConfig, load_config

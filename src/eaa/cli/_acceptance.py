@@ -11,9 +11,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from eaa.rats import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from eaa.rats import Endorsements
 
-__all__ = ["Acceptance"]
+__all__ = ["Acceptance", "enrolments", "tpm_roots"]
 
 
 def _octets(value: Any) -> Any:
@@ -58,6 +60,7 @@ class _Snp(_Table):
     allow_smt: bool = True
     allow_migrate_ma: bool = False
     require_single_socket: bool = False
+    require_page_swap_disable: bool = False
     require_alias_check: bool = True
     require_ciphertext_hiding: bool = False
     id_keys: list[_Hex] = []
@@ -65,10 +68,15 @@ class _Snp(_Table):
 
 
 class _Tpm(_Table):
-    """TPM 2.0. ``roots`` are files with certificates of TPM makers, ``enrolled`` files with attestation keys that the owner enrolled."""
+    """TPM 2.0, by files.
+
+    ``roots`` are certificates of TPM makers, ``enrolled`` attestation keys that the owner enrolled, ``revocation_lists`` those that
+    the certificates behind them name.
+    """
 
     roots: list[str] = []
     enrolled: list[str] = []
+    revocation_lists: list[str] = []
     require_safe_clock: bool = False
 
 
@@ -85,6 +93,26 @@ class Acceptance(_Table):
     snp: _Snp | None = None
     tpm: _Tpm = Field(default_factory=_Tpm)
     azure: _Azure | None = None
+    require_init_data: bool | list[str] = False
+    """Accept no guest without bound init-data: of any kind of TEE, or of those that are named."""
+
+    def kinds_with_init_data(self) -> frozenset[str]:
+        """Return the kinds of TEE whose guests must be bound to init-data.
+
+        :raises ConfigurationError: when a kind is not known.
+        """
+        from eaa.tee.registry import kinds  # noqa: PLC0415 - heavy, and most settings need none of it
+
+        known = frozenset(kinds())
+        named = self.require_init_data
+        if isinstance(named, bool):
+            return known if named else frozenset()
+        unknown = sorted(set(named) - known)
+        if unknown:
+            raise ConfigurationError(
+                f"no kind of TEE is named {unknown[0][:40]!r}", hint=f"Known are: {', '.join(sorted(known))}."
+            )
+        return frozenset(named)
 
     def policies(self) -> tuple[object, ...]:
         """Return the policies that the owner changed something of.
@@ -106,23 +134,41 @@ class Acceptance(_Table):
                 given["products"] = frozenset(_product(name, Product) for name in given["products"])
             policies.append(SnpPolicy(**given))
         if self.tpm.roots or self.tpm.require_safe_clock:
-            anchors = tuple(_anchor(Path(each)) for each in self.tpm.roots)
-            policies.append(TpmPolicy(anchors, self.tpm.require_safe_clock))
+            policies.append(TpmPolicy(tpm_roots(self.tpm.roots), self.tpm.require_safe_clock))
         if self.azure is not None:
             policies.append(AzurePolicy(**self.azure.given()))
         return tuple(policies)
 
     def enrolments(self) -> Endorsements:
-        """Return the owner's word on TPM attestation keys.
+        """Return the owner's word on TPM attestation keys, and the revocation lists that go with it.
 
-        :raises ConfigurationError: when a file cannot be read or is no enrolment.
+        :raises ConfigurationError: when a file cannot be read, or is no revocation list.
+        :raises EndorsementError: when it is no enrolment.
         """
-        from eaa.rats import Endorsements  # noqa: PLC0415 - as above
-        from eaa.tee.tpm.enrolment import EnrolledAk  # noqa: PLC0415
+        return enrolments(self.tpm.enrolled, self.tpm.revocation_lists)
 
-        return Endorsements(
-            tuple(EnrolledAk.parse(_read(Path(each))).to_endorsement() for each in self.tpm.enrolled)
-        )
+
+def tpm_roots(files: Iterable[str | Path]) -> tuple[Any, ...]:
+    """Return the certificates of TPM makers and attestation CAs in these files, as trust anchors.
+
+    :raises ConfigurationError: when a file cannot be read or is no certificate.
+    """
+    return tuple(_anchor(Path(each)) for each in files)
+
+
+def enrolments(files: Iterable[str | Path], lists: Iterable[str | Path] = ()) -> Endorsements:
+    """Return the owner's word on the TPM attestation keys in these files, and the revocation lists in those.
+
+    :raises ConfigurationError: when a file cannot be read, or is no revocation list.
+    :raises EndorsementError: when it is no enrolment.
+    """
+    from eaa.rats import Endorsement, Endorsements  # noqa: PLC0415 - as above
+    from eaa.tee.tpm.anchor import REVOCATION_LIST  # noqa: PLC0415
+    from eaa.tee.tpm.enrolment import EnrolledAk  # noqa: PLC0415
+
+    known = [EnrolledAk.parse(_read(Path(each))).to_endorsement() for each in files]
+    known += [Endorsement(REVOCATION_LIST, _revocation_list(Path(each))) for each in lists]
+    return Endorsements(tuple(known))
 
 
 def _product(name: str, products: Any) -> Any:
@@ -143,6 +189,19 @@ def _anchor(path: Path) -> Any:
     except ValueError as error:
         raise ConfigurationError(f"{path.name} is no certificate in PEM") from error
     return TrustAnchor.from_certificate(certificate, simulated=False)
+
+
+def _revocation_list(path: Path) -> bytes:
+    """Return a revocation list as DER."""
+    from cryptography import x509  # noqa: PLC0415 - as above
+    from cryptography.hazmat.primitives.serialization import Encoding  # noqa: PLC0415
+
+    data = _read(path)
+    load = x509.load_pem_x509_crl if data.lstrip().startswith(b"-----") else x509.load_der_x509_crl
+    try:
+        return load(data).public_bytes(Encoding.DER)
+    except ValueError as error:
+        raise ConfigurationError(f"{path.name} is no revocation list in DER or PEM") from error
 
 
 def _read(path: Path) -> bytes:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import json
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from urllib.parse import urlsplit
@@ -31,11 +31,16 @@ _READY_FILE: Final = "verdictd.json"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Which Verdictd to administer, and with what. ``authority`` is the CA file to trust; None means the system's."""
+    """Which Verdictd to administer, and with what. ``authority`` is the CA file to trust; None means the system's.
+
+    ``data`` is its data directory, if it is on this machine; ``simulated`` tells that it trusts a chip maker in software.
+    """
 
     url: str
     credential: Path
     authority: Path | None = None
+    data: Path | None = None
+    simulated: bool = False
 
     @classmethod
     def of_data_directory(cls, folder: Path) -> Target:
@@ -45,7 +50,13 @@ class Target:
         """
         try:
             ready = json.loads((folder / _READY_FILE).read_bytes())
-            return cls(str(ready["url"]), Path(ready["credential_file"]), Path(ready["ca_file"]))
+            return cls(
+                str(ready["admin_url"]),
+                Path(ready["credential_file"]),
+                Path(ready["ca_file"]),
+                folder,
+                ready.get("simulated") is True,
+            )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigurationError(
                 f"no Verdictd was started on {folder}",
@@ -185,7 +196,7 @@ def _target(data: Path | None, url: str | None, credential: Path | None, ca_file
         raise click.UsageError("name a Verdictd by --data DIR, or by --url URL and --credential FILE")
     if credential is not None or ca_file is not None:
         found = Target.of_data_directory(data)
-        return Target(found.url, credential or found.credential, ca_file or found.authority)
+        return replace(found, credential=credential or found.credential, authority=ca_file or found.authority)
     return Target.of_data_directory(data)
 
 

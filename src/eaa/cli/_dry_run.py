@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from eaa.cli._admin_client import AdminClient
     from eaa.verifier.dry_run import Comparison
+    from eaa.verifier.expected_sets import ExpectedSets
 
 __all__ = ["dry_run", "dry_run_lines"]
 
@@ -38,7 +39,7 @@ async def dry_run(
         listed = client.get("/eaa/v0/verdicts", limit=limit)["verdicts"]
         records = [client.get(f"/eaa/v0/verdicts/{each['id']}") for each in listed]
         if kind == "attestation":
-            values = _reference_values(client)
+            values, sets = _reference_values(client), _active_sets(client)
             return [
                 await compare_attestation(
                     engine,
@@ -46,6 +47,8 @@ async def dry_run(
                     current=current,
                     candidate=candidate,
                     reference_values=values,
+                    sets=sets,
+                    at=datetime.now(UTC),
                 )
                 for record in records
             ]
@@ -81,6 +84,25 @@ def _reference_values(client: AdminClient) -> dict[str, Any]:
         for each in listed
         if each["expires_at"] is None or datetime.fromisoformat(each["expires_at"]) > now
     }
+
+
+def _active_sets(client: AdminClient) -> ExpectedSets:
+    """Return the active sets, whose signatures Verdictd vouches for here."""
+    from eaa.verifier.expected_sets import ExpectedSet, ExpectedSets  # noqa: PLC0415
+
+    base = "/eaa/v0/reference-sets"
+    listed = client.get(base, state="active")["reference_sets"]
+    found = [client.get(f"{base}/{each['digest']}") for each in listed]
+    return ExpectedSets(
+        ExpectedSet(
+            each["product"],
+            each["version"],
+            each["tee"],
+            {register["register"]: register["values"] for register in each["registers"]},
+            expires_at=datetime.fromisoformat(each["expires_at"]) if each["expires_at"] else None,
+        )
+        for each in found
+    )
 
 
 def _stored(client: AdminClient) -> list[str]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import ssl
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from eaa.cli._options import InputFile
 from eaa.endorser.authenticity import anchor_id
 from eaa.endorser.needs import Need, Platform, needs_of_platform
 from eaa.rats import ConfigurationError
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
     from eaa.endorser.store import Store
     from eaa.rats import TrustAnchor
 
-__all__ = ["SourceOptions", "authority", "source_options"]
+__all__ = ["SourceOptions", "authority", "secret_text", "source_options"]
+
+_MAX_KEY: Final = 4096
 
 _WANTED: Final = re.compile(r"(sgx|tdx):([0-9a-f]{12}):(platform|processor)")
 
@@ -50,6 +54,12 @@ def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "--kds", multiple=True, metavar="URL", help="AMD KDS or Endorser to ask; in this order."
             ),
             click.option("--vendors", is_flag=True, help="Ask Intel's PCS and AMD's KDS, after all others."),
+            click.option(
+                "--pcs-key-file",
+                type=InputFile(_MAX_KEY),
+                metavar="FILE",
+                help="Intel's API key, for PCK certificates from --vendors; or put it into EAA_PCS_KEY.",
+            ),
             click.option(
                 "--root-crl-url", metavar="URL", help="Where --pcs have the root's CRL, if not at rootcacrl."
             ),
@@ -92,6 +102,7 @@ class SourceOptions:
         source_ca_file: str | None,
         want: tuple[str, ...],
         per_minute: float,
+        pcs_key_file: bytes | None = None,
     ) -> None:
         self._root = anchor_id(anchor)
         self._files, self._pcs, self._kds = files, pcs, kds
@@ -99,6 +110,7 @@ class SourceOptions:
         self._root_crl_url = root_crl_url
         self._tls = authority(source_ca_file)
         self._per_minute = per_minute
+        self._pcs_key = secret_text(pcs_key_file, "EAA_PCS_KEY")
         self.wanted: tuple[Need, ...] = tuple(need for text in want for need in self._needs(text))
 
     def _needs(self, text: str) -> tuple[Need, ...]:
@@ -113,6 +125,9 @@ class SourceOptions:
     @asynccontextmanager
     async def open(self, store: Store) -> AsyncIterator[list[Source]]:
         """Give the sources in the order in which they are asked."""
+        if not (self._files or self._pcs or self._kds or self._vendors):
+            yield []
+            return
         from eaa.endorser.http import Budget, new_client  # noqa: PLC0415 - the HTTP client is needed here only
         from eaa.endorser.kds import AMD_KDS, KdsSource  # noqa: PLC0415
         from eaa.endorser.pcs import INTEL_PCS, PcsSource  # noqa: PLC0415
@@ -133,9 +148,26 @@ class SourceOptions:
                 sources.append(PcsSource(url, client, root=self._root, root_crl_url=crl_url, gate=gate(url)))
             sources += [KdsSource(url, client, gate=gate(url)) for url in self._kds]
             if self._vendors:
-                sources.append(PcsSource(INTEL_PCS, client, root=self._root, gate=gate(INTEL_PCS)))
+                intel = PcsSource(
+                    INTEL_PCS, client, root=self._root, gate=gate(INTEL_PCS), api_key=self._pcs_key
+                )
+                sources.append(intel)
                 sources.append(KdsSource(AMD_KDS, client, roots=amd, gate=gate(AMD_KDS)))
             yield sources
+
+
+def secret_text(content: bytes | None, variable: str = "") -> str:
+    """Return a secret that a file or else an environment variable holds, or nothing.
+
+    :raises ConfigurationError: when it is no line of printable ASCII.
+    """
+    given = content if content is not None else os.environ.get(variable, "").encode()
+    text = given.decode("ascii", "replace").strip()
+    if not (text.isascii() and text.isprintable()):
+        raise ConfigurationError(
+            "a key or token is not one line of printable characters", hint="Write it alone into its file."
+        )
+    return text
 
 
 def authority(ca_file: str | None) -> ssl.SSLContext | None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from eaa.rats import Endorsements
 from eaa.simulator import ChipMaker
+from eaa.simulator.amd import AmdChipMaker
+from eaa.tee.snp.product import Product
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,6 +23,8 @@ __all__ = ["SimulatedVendor"]
 
 _TEES: Final = ("tdx", "sgx")
 _CAS: Final = ("platform", "processor")
+_SNP: Final = Product.GENOA
+"""The one product of SEV-SNP whose machines are trusted; each more would cost a start a second, for the RSA key of its root."""
 _LOOK_SECONDS: Final = 2.0
 _REFRESH: Final = timedelta(hours=12)
 
@@ -33,13 +37,14 @@ class SimulatedVendor:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._maker = ChipMaker.load_or_create(folder, datetime.now(UTC))
+        self._amd = AmdChipMaker.load(folder)
         self._seen: tuple[int, int] | None = None
         self._published = datetime.min.replace(tzinfo=UTC)
 
     @property
-    def trust_anchor(self) -> TrustAnchor:
+    def trust_anchors(self) -> tuple[TrustAnchor, ...]:
         """What to trust to accept this chip maker's machines."""
-        return self._maker.trust_anchor()
+        return (self._maker.trust_anchor(), self._amd.trust_anchor(_SNP))
 
     async def publish(self, store: Store) -> None:
         """Put current collateral for every TEE and CA into ``store``."""
@@ -57,7 +62,9 @@ class SimulatedVendor:
 
     def _collateral(self, at: datetime) -> Endorsements:
         self._maker = ChipMaker.load(self._folder)
-        return Endorsements.merged(self._maker.collateral(tee, at, ca=ca) for tee in _TEES for ca in _CAS)
+        dcap = (self._maker.collateral(tee, at, ca=ca) for tee in _TEES for ca in _CAS)
+        # An SNP guest brings the certificates below the root itself, as its host hands them out.
+        return Endorsements.merged((*dcap, Endorsements((self._amd.revocation_list(_SNP, at),))))
 
     def _state(self) -> tuple[int, int]:
         status = (self._folder / "vendor.json").stat()

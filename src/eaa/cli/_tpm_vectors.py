@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["EXCUSED", "azure_vector", "tpm_vector"]
 
 EXCUSED: Final = {
-    ENROLLED_AK: ("tpm.ak.anchored",),
+    ENROLLED_AK: ("tpm.ak.anchored", "eventlog.content"),
     "pcr_values": ("tpm.quote.pcr-selection", "tpm.quote.pcr-digest"),
 }
-"""Checks that cannot be made without an enrolment, or without PCR values, which no vector of that kind can give."""
+"""Checks that cannot be made without an enrolment (an event log is not read then), or without PCR values, which no vector of that kind can give."""
 
 
 def tpm_vector(files: Mapping[str, bytes]) -> tuple[TpmEvidence, Endorsements]:

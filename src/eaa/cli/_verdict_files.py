@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from eaa.verdict.reference_set import ReferenceSet
     from eaa.verdict.signers import SignerPolicy
 
-__all__ = ["COMMANDS", "read_signers", "set_to_json"]
+__all__ = ["COMMANDS", "make_key", "read_signers", "set_to_json"]
 
 _MAX_ENVELOPE: Final = 8 << 20
 _SET: Final = InputFile(_MAX_ENVELOPE)
@@ -63,17 +63,24 @@ def new(path: Path, kind: str, *, as_json: bool) -> None:
     Example:
       eaa verdict key new release --kind p256
     """  # noqa: D301 - click keeps the lines after \b
+    name = make_key(path, kind)
+    if as_json:
+        echo_json({"private": str(path), "public": f"{path}.pub", "key_id": name})
+    else:
+        click.echo(f"{path} signs, {path}.pub verifies; the key's id is {name}")
+
+
+def make_key(path: Path, kind: str) -> str:
+    """Make a key at ``path`` and its public half beside it; return its id.
+
+    :raises ConfigurationError: when a file is there already, or cannot be written.
+    """
     from eaa._keys import key_id, new_key, read_public_key  # noqa: PLC0415 - --help does not need it
 
     private, public = new_key("p256" if kind == "p256" else "ed25519")
-    published = Path(f"{path}.pub")
     write_file(path, private, 0o600, new=True)
-    write_file(published, public, 0o644)
-    name = key_id(read_public_key(public))
-    if as_json:
-        echo_json({"private": str(path), "public": str(published), "key_id": name})
-    else:
-        click.echo(f"{path} signs, {published} verifies; the key's id is {name}")
+    write_file(Path(f"{path}.pub"), public, 0o644)
+    return key_id(read_public_key(public))
 
 
 @click.command()

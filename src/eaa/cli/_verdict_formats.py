@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from eaa.cli._options import InputFile, echo_json, json_option
+from eaa.cli._options import InputFile, at_option, echo_json, json_option
 from eaa.cli._verdict_measure import identity_options, sealed_set
 from eaa.cli._write import write_file
-from eaa.rats import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from cryptography.x509 import Certificate
-
+    from eaa.rats import TrustAnchor
     from eaa.verdict.imported import Imported
     from eaa.verdict.reference_set import ReferenceSet
 
@@ -102,8 +100,9 @@ def export(data: bytes, written: str, key_pem: bytes | None, carry: str, out: Pa
     "certificates",
     type=InputFile(_MAX_KEY),
     multiple=True,
-    help="PEM certificate of who must have signed a RIM in XML.",
+    help="PEM certificate of the root that the signer of a RIM in XML leads up to.",
 )
+@at_option
 @click.option("--allow-unsigned", is_flag=True, help="Take a RIM in XML without verifying its signature.")
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Where the set is written."
@@ -115,6 +114,7 @@ def import_(
     written: str | None,
     renamed: Sequence[str],
     certificates: Sequence[bytes],
+    at: datetime,
     allow_unsigned: bool,
     out: Path,
     as_json: bool,
@@ -128,13 +128,14 @@ def import_(
     \b
     Examples:
       eaa verdict import vendor.corim --product acme/guest --version 1 --tee snp --out guest-1.json
-      eaa verdict import gpu.xml --certificate nvidia-rim.pem --product nvidia/gpu --version 1 --tee nvidia --out gpu-1.json
+      eaa verdict import gpu.xml --certificate nvidia-root.pem --product nvidia/gpu --version 1 --tee nvidia --out gpu-1.json
     """  # noqa: D301 - click keeps the lines after \b
+    from eaa.rim.swid import RimTrust  # noqa: PLC0415 - --help does not need it
     from eaa.verdict.imported import Document, Format, format_of, read_document  # noqa: PLC0415 - --help does not need it
 
     kind = Format(written) if written is not None else format_of(data)
-    document = Document(data, kind, _read_certificates(certificates), allow_unsigned)
-    found = read_document(document)
+    trust = RimTrust(_anchors(certificates), at) if certificates else None
+    found = read_document(Document(data, kind, trust, allow_unsigned))
     made = _imported_set(found, data, kind.value, _renamed(renamed), described)
     content, made = sealed_set(made, (), out)
     write_file(out, content, 0o644)
@@ -186,15 +187,12 @@ def _renamed(pairs: Iterable[str]) -> dict[str, str]:
     return {name: register for name, _, register in listed}
 
 
-def _read_certificates(pems: Iterable[bytes]) -> list[Certificate]:
-    from cryptography.x509 import load_pem_x509_certificates  # noqa: PLC0415 - --help does not need it
+def _anchors(pems: Iterable[bytes]) -> tuple[TrustAnchor, ...]:
+    from eaa.rats import TrustAnchor  # noqa: PLC0415 - --help does not need it
+    from eaa.tee.x509 import read_certificates  # noqa: PLC0415
 
-    try:
-        return [certificate for pem in pems for certificate in load_pem_x509_certificates(pem)]
-    except ValueError as error:
-        raise ConfigurationError(
-            "this is no certificate in PEM", hint="Give the signer's certificate."
-        ) from error
+    found = [each.x509 for pem in pems for each in read_certificates(pem)]
+    return tuple(TrustAnchor.from_certificate(each, simulated=False) for each in found)
 
 
 COMMANDS: Final = (export, import_)

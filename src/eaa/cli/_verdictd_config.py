@@ -46,6 +46,32 @@ class EndorserConfig(BaseModel):
     """Most requests to one host."""
 
 
+class SubscriptionConfig(BaseModel):
+    """One of ``[[verdict.subscribe]]``: a Verdict whose sets are kept here where it has them."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    url: str
+    """Its address, https."""
+    index_key: str
+    """File with the public key that signs its index."""
+    token_file: str
+    """File with the token that it wants to see."""
+    ca_file: str | None = None
+    """Certificate authority of its TLS certificate; by default the system's."""
+
+
+class VerdictConfig(BaseModel):
+    """The table ``[verdict]``: whose signed reference values count."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    signers: str | None = None
+    """TOML file that says who may sign which product; by default ``signers.toml`` in the data folder, if it is there."""
+    subscribe: list[SubscriptionConfig] = []
+    """Verdicts elsewhere."""
+
+
 class VerdictdConfig(BaseModel):
     """The keys of the configuration. Unknown ones are refused."""
 
@@ -53,6 +79,8 @@ class VerdictdConfig(BaseModel):
 
     listen: str = DEFAULT_LISTEN
     """``HOST:PORT`` of HTTPS; ``[::1]:8443`` for IPv6."""
+    admin_listen: str | None = None
+    """``HOST:PORT`` of the administration, which ``listen`` then does not serve; by default both are one."""
     profile: Literal["development", "production"] = "development"
     """``production`` refuses simulated trust anchors."""
     simulator: bool = False
@@ -67,6 +95,7 @@ class VerdictdConfig(BaseModel):
     """For how long an attestation counts."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     endorser: EndorserConfig = EndorserConfig()
+    verdict: VerdictConfig = VerdictConfig()
     accept: Acceptance = Acceptance()
     """What is accepted of each family of TEEs beyond genuineness."""
 
@@ -93,14 +122,9 @@ class VerdictdConfig(BaseModel):
     def settings(self, data: Path) -> Settings:
         """Return what the server needs.
 
-        :raises ConfigurationError: when ``listen`` is not HOST:PORT, or a simulator is asked for in production.
+        :raises ConfigurationError: when an address is not HOST:PORT, or a simulator is asked for in production.
         """
-        host, _, port = self.listen.rpartition(":")
-        host = host.removeprefix("[").removesuffix("]")
-        if not host or not (port.isascii() and port.isdecimal()) or len(port) > 5 or int(port) > 0xFFFF:
-            raise ConfigurationError(
-                f"{self.listen} is not HOST:PORT", hint=f"Write for example {DEFAULT_LISTEN}."
-            )
+        host, port = _address(self.listen)
         if self.simulator and self.profile == "production":
             raise ConfigurationError(
                 "the production profile refuses simulated trust anchors", hint="Start without --simulator."
@@ -108,7 +132,8 @@ class VerdictdConfig(BaseModel):
         return Settings(
             data=data,
             host=host,
-            port=int(port),
+            port=port,
+            admin_listen=None if self.admin_listen is None else _address(self.admin_listen),
             production=self.profile == "production",
             key_provider=self.key_provider,
             key_provider_remote=self.key_provider_remote,
@@ -116,4 +141,13 @@ class VerdictdConfig(BaseModel):
             token_lifetime=timedelta(seconds=self.token_seconds),
             log_level=self.log_level,
             policies=self.accept.policies(),
+            require_init_data=self.accept.kinds_with_init_data(),
         )
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not (port.isascii() and port.isdecimal()) or len(port) > 5 or int(port) > 0xFFFF:
+        raise ConfigurationError(f"{text} is not HOST:PORT", hint=f"Write for example {DEFAULT_LISTEN}.")
+    return host, int(port)

@@ -34,16 +34,15 @@ def write_file(path: Path, data: bytes, mode: int, *, new: bool = False) -> None
 
 
 def _put(path: Path, data: bytes, mode: int, *, new: bool) -> None:
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    draft = path if new else path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
-        with os.fdopen(os.open(draft, flags, mode), "wb") as file:
+        with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        if new:
-            path.hardlink_to(draft)
-        else:
+        if not new:
             draft.replace(path)
-    finally:
+    except BaseException:
         draft.unlink(missing_ok=True)
+        raise

@@ -69,6 +69,7 @@ def explain(
     \b
     Examples:
       eaa explain quote.bin --tee tdx --endorsements collateral.json
+      eaa explain evidence.json --tee tpm --enrolled machine-1-ak.pem
       eaa explain 0b1d7b5e-6a0c-4a55-8f0e-0e6a3d6f0c11 --data ./data
       eaa explain 0b1d7b5e-6a0c-4a55-8f0e-0e6a3d6f0c11 --data ./data --view guest
       eaa explain --list --data ./data
@@ -117,7 +118,8 @@ def _document(
         with AdminClient(target()) as client:
             return client.get(f"/eaa/v0/verdicts/{subject.lower()}"), False
     data = _FILE.convert(subject, None, click.get_current_context())
-    kept = _kept(data)
+    # With --tee it is evidence, even where that is JSON, which whoever sent it could have made look like a verdict.
+    kept = _kept(data) if tee is None else None
     if kept is not None:
         return kept, False
     if tee is None:

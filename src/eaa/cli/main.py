@@ -41,6 +41,7 @@ SUBCOMMANDS: Final = {
     "reference-value": Subcommand(
         "eaa.cli.reference_value:reference_value", "Tell which software is expected."
     ),
+    "session": Subcommand("eaa.cli.session:session", "List and end the sessions of attested guests."),
     "endorser": Subcommand("eaa.cli.endorser:endorser", "Import, fetch and serve chip makers' collateral."),
     "serve": Subcommand("eaa.cli.serve:serve", "Run Verdictd or the Attestation Agent."),
     "demo": Subcommand("eaa.cli.demo:demo", "Play the whole story on this machine."),

@@ -6,7 +6,7 @@ from __future__ import annotations
 import click
 
 from eaa.cli._measure.acpi import acpi
-from eaa.cli._measure.documents import init_data
+from eaa.cli._measure.documents import image, init_data
 from eaa.cli._measure.sev import snp
 from eaa.cli._measure.sgx import sgx
 from eaa.cli._measure.tdx import tdx
@@ -31,8 +31,9 @@ def measure() -> None:
       eaa measure tpm --kernel vmlinuz --initrd initrd.img --cmdline quiet --memory 2G
       eaa measure sgx --sigstruct enclave.sig
       eaa measure init-data init-data.toml --tee tdx
+      eaa measure image ./layout
     """  # noqa: D301 - click keeps the lines after \b
 
 
-for _command in (tdx, acpi, snp, tpm, sgx, init_data):
+for _command in (tdx, acpi, snp, tpm, sgx, init_data, image):
     measure.add_command(_command)

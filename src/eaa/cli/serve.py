@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import sys
 from pathlib import Path
@@ -52,6 +53,13 @@ class _Daemon(click.Command):
     help="Address of HTTPS; port 0 takes a free one. [default: 127.0.0.1:8443]",
 )
 @click.option(
+    "--admin-listen",
+    metavar="HOST:PORT",
+    envvar="EAA_ADMIN_LISTEN",
+    show_envvar=True,
+    help="Serve the administration here, and no longer where guests are served. [default: the address of --listen]",
+)
+@click.option(
     "--simulator",
     is_flag=True,
     help="Trust a chip maker in software, kept in the data folder. For development.",
@@ -66,6 +74,7 @@ def verdictd(
     data: Path,
     listen: str | None,
     *,
+    admin_listen: str | None,
     simulator: bool,
     production: bool,
     key_provider: str | None,
@@ -81,10 +90,11 @@ def verdictd(
     Examples:
       verdictd --data ./data
       verdictd --data ./data --listen 127.0.0.1:0 --simulator
-      verdictd --data /var/lib/verdictd --listen 0.0.0.0:8443 --production
+      verdictd --data /var/lib/verdictd --listen 0.0.0.0:8443 --admin-listen 127.0.0.1:9443 --production
     """  # noqa: D301 - click keeps the lines after \b
     options = {
         "listen": listen,
+        "admin_listen": admin_listen,
         "profile": "production" if production else None,
         "key_provider": key_provider,
         "key_provider_remote": key_provider_remote or None,
@@ -122,17 +132,22 @@ serve.add_command(attestation_agent)
 
 
 def _run_verdictd(data: Path, config: Path | None, options: dict[str, Any]) -> None:
-    import uvloop  # noqa: PLC0415 - --help does not need it
+    # What a start makes stays as long as the process: searching it for garbage would only make the start longer.
+    gc.disable()
+    try:
+        import uvloop  # noqa: PLC0415 - --help does not need it
 
-    from eaa.cli._verdictd_config import VerdictdConfig  # noqa: PLC0415
+        from eaa.cli._verdictd_config import VerdictdConfig  # noqa: PLC0415
 
-    configuration = VerdictdConfig.load(config, options)
-    settings = configuration.settings(data)
+        configuration = VerdictdConfig.load(config, options)
+        settings = configuration.settings(data)
 
-    from eaa.verdictd._logging import configure_logging  # noqa: PLC0415 - slow, and the settings are checked first
+        from eaa._logging import configure_logging  # noqa: PLC0415 - slow, and the settings are checked first
 
-    configure_logging(settings.log_level)
-    uvloop.run(_serve_verdictd(settings, configuration))
+        configure_logging(settings.log_level)
+        uvloop.run(_serve_verdictd(settings, configuration))
+    finally:
+        gc.enable()
 
 
 class _Endorsements:
@@ -155,10 +170,12 @@ class _Endorsements:
 
 async def _serve_verdictd(settings: Settings, configuration: VerdictdConfig) -> None:
     from eaa.cli._endorser_sources import SourceOptions  # noqa: PLC0415 - --help does not need it
-    from eaa.endorser.refresh import Refresher  # noqa: PLC0415
+    from eaa.cli._signers import signers_of, sources_of  # noqa: PLC0415
     from eaa.endorser.store import Store  # noqa: PLC0415
     from eaa.tee.dcap.roots import INTEL_ROOT  # noqa: PLC0415
     from eaa.tee.registry import vendor_roots  # noqa: PLC0415
+    from eaa.verdict.service import ReferenceSets  # noqa: PLC0415
+    from eaa.verdict.subscription import Subscriber  # noqa: PLC0415
     from eaa.verdictd.bootstrap import DataDirectory  # noqa: PLC0415
     from eaa.verdictd.server import serve as serve_until  # noqa: PLC0415
 
@@ -169,18 +186,23 @@ async def _serve_verdictd(settings: Settings, configuration: VerdictdConfig) -> 
         from eaa.cli._simulated_vendor import SimulatedVendor  # noqa: PLC0415
 
         vendor = SimulatedVendor(directory.simulator)
-        anchors = (*anchors, vendor.trust_anchor)
+        anchors = (*anchors, *vendor.trust_anchors)
     configured = SourceOptions(INTEL_ROOT, **configuration.endorser.model_dump())
+    signers = signers_of(configuration.verdict.signers, directory.signers)
     async with (
         await Store.open(directory.endorsements, anchors) as store,
         configured.open(store) as sources,
+        await ReferenceSets.open(directory.database_url, signers=signers) as sets,
     ):
         background: list[Callable[[], Awaitable[None]]] = [store.follow]
         if sources:
+            from eaa.endorser.refresh import Refresher  # noqa: PLC0415 - brings an HTTP client
+
             background.append(Refresher(store, sources, wanted=configured.wanted).run)
         if vendor is not None:
             await vendor.publish(store)
             background.append(lambda: vendor.keep_publishing(store))
+        background += [Subscriber(sets, each).run for each in sources_of(configuration.verdict)]
         stop = asyncio.Event()
         for each in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(each, stop.set)
@@ -191,9 +213,12 @@ async def _serve_verdictd(settings: Settings, configuration: VerdictdConfig) -> 
             announce=_announce,
             stop=stop,
             background=tuple(background),
+            sets=sets,
         )
 
 
 def _announce(ready: Ready) -> None:
+    gc.freeze()
+    gc.enable()
     sys.stdout.write(ready.to_json() + "\n")
     sys.stdout.flush()

@@ -300,13 +300,17 @@ def _snp_faults(*, as_json: bool) -> None:
 @sim.command(epilog=_MEASURE_EXAMPLES)
 @click.option("--image", required=True, metavar="WORDS", help="What the guest is made of.")
 @click.option(
-    "--tee", type=click.Choice(["tdx", "sgx"]), default="tdx", show_default=True, help="Kind of TEE."
+    "--tee", type=click.Choice(["tdx", "sgx", "snp"]), default="tdx", show_default=True, help="Kind of TEE."
 )
 def measure(image: str, tee: str) -> None:
     """Print what a simulated guest measures to, as reference values in JSON."""
     from eaa.simulator import REGISTERS  # noqa: PLC0415 - --help does not need it
     from eaa.simulator import measure as measured  # noqa: PLC0415
+    from eaa.simulator.snp_machine import measure_snp  # noqa: PLC0415
 
+    if tee == "snp":
+        echo_json({"measurement": [measure_snp(image)]})
+        return
     values = measured(image)
     echo_json({name: [values[name]] for name in REGISTERS[tee]})
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 
 import click
 
-from eaa.cli import _verdict_build, _verdict_files, _verdict_formats
+from eaa.cli import (
+    _verdict_build,
+    _verdict_bundle,
+    _verdict_files,
+    _verdict_formats,
+    _verdict_owner,
+    _verdict_publish,
+    _verdict_serve,
+)
 
 __all__ = ["verdict"]
 
@@ -25,9 +33,20 @@ def verdict() -> None:
       eaa verdict sign web-1.json --key security
       eaa verdict verify web-1.json --signers signers.toml
       eaa verdict export web-1.json --format corim --key release --out web-1.corim
+      eaa verdict propose web-1.json --data ./data
+      eaa verdict activate acme/web@1 --data ./data --dry-run
+      eaa verdict explain acme/web@1 --data ./data
     """  # noqa: D301 - click keeps the lines after \b
 
 
-for _part in (_verdict_build, _verdict_files, _verdict_formats):
+for _part in (
+    _verdict_build,
+    _verdict_files,
+    _verdict_bundle,
+    _verdict_formats,
+    _verdict_owner,
+    _verdict_publish,
+    _verdict_serve,
+):
     for _command in _part.COMMANDS:
         verdict.add_command(_command)

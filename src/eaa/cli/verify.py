@@ -87,8 +87,11 @@ def appraise(
     **options: Any,
 ) -> Appraisal:
     """Verify evidence with the options of :func:`acceptance`; without ``report_data``, for what it says itself."""
-    from eaa.tee.dcap.policy import AcceptancePolicy  # noqa: PLC0415 - as above
+    from eaa.cli._acceptance import enrolments, tpm_roots  # noqa: PLC0415 - as above
+    from eaa.rats import Endorsements  # noqa: PLC0415
+    from eaa.tee.dcap.policy import AcceptancePolicy  # noqa: PLC0415
     from eaa.tee.registry import parse_evidence  # noqa: PLC0415
+    from eaa.tee.tpm.policy import TpmPolicy  # noqa: PLC0415
     from eaa.verifier import Verifier  # noqa: PLC0415
 
     policy = AcceptancePolicy(
@@ -97,9 +100,11 @@ def appraise(
         service_tds=frozenset(options["allow_service_td"]),
     )
     quote = parse_evidence(read_evidence(evidence), tee=tee.lower())
-    verifier = Verifier(_anchors(options["root"]), policy)
+    verifier = Verifier(_anchors(options["root"]), policy, TpmPolicy(tpm_roots(options["tpm_root"])))
     expected = quote.report_data if report_data is None else report_data
-    return verifier.verify(quote, _endorsements(endorsements), at=at, report_data=expected)
+    enrolled = enrolments(options["enrolled"], options["tpm_crl"])
+    known = Endorsements.merged((_endorsements(endorsements), enrolled))
+    return verifier.verify(quote, known, at=at, report_data=expected)
 
 
 def _check_init_data(appraisal: Appraisal, text: bytes) -> Check:
@@ -129,6 +134,27 @@ def acceptance(command: Any) -> Any:
             "--root",
             type=InputFile(64 * 1024),
             help="Also trust this root certificate (PEM or DER), such as a simulator's; the verdict says so.",
+        ),
+        click.option(
+            "--tpm-crl",
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            metavar="FILE",
+            multiple=True,
+            help="A revocation list (DER or PEM) that certificates behind a TPM's key name; may be repeated.",
+        ),
+        click.option(
+            "--tpm-root",
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            metavar="FILE",
+            multiple=True,
+            help="Let this TPM maker or attestation CA (certificate in PEM) vouch for TPMs' keys; may be repeated.",
+        ),
+        click.option(
+            "--enrolled",
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            metavar="FILE",
+            multiple=True,
+            help="Know this attestation key of a TPM: an enrolment's record, or the key in PEM, DER or a TPM's form; may be repeated.",
         ),
         click.option(
             "--allow-service-td",
@@ -192,13 +218,15 @@ def verify(
 ) -> None:
     """Verify that EVIDENCE is genuine, current, bound to this report data, and in an acceptable state.
 
-    EVIDENCE is a file with a quote as the hardware made it (or its hex or base64), or - for standard input.
+    EVIDENCE is a file with a quote as the hardware made it (or its hex or base64), or - for standard input. Of TPMs and Azure's VMs it is
+    the attester's JSON; whether a TPM's key is to be believed, only you can say, with --enrolled.
 
     \b
     Examples:
       eaa verify quote.bin --tee tdx --endorsements collateral.json --report-data 6162…
       eaa verify quote.bin --tee sgx --endorsements pcs/ --at 2025-07-19T10:00:34Z --report-data 6162… --json
       eaa verify o/quote.bin --tee tdx --endorsements o/collateral.json --root o/root_ca.der --report-data 6162
+      eaa verify evidence.json --tee tpm --enrolled machine-1-ak.json --tpm-root maker.pem --report-data 6162…
     """  # noqa: D301 - click keeps the lines after \b
     appraisal = appraise(evidence, tee, endorsements, at, report_data, **options)
     if init_data is not None:

@@ -18,8 +18,9 @@ from eaa.tee.dcap.collateral import (
     read_signing_chain,
     require_signature,
 )
-from eaa.tee.dcap.pck import PLATFORM_CA, PROCESSOR_CA
-from eaa.tee.dcap.signed_json import JsonObject, read_signed_object
+from eaa.tee.dcap.pck import PLATFORM_CA, PROCESSOR_CA, read_pck_chain
+from eaa.tee.dcap.shapes import EvaluationNumbers
+from eaa.tee.dcap.signed_json import interpret, read_signed_object
 from eaa.tee.snp.certificates import VCEK, read_endorsement_key
 from eaa.tee.snp.product import Product, product_of_name
 from eaa.tee.snp.roots import AMD_AUTHORITIES
@@ -30,10 +31,21 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from eaa.rats import Endorsement, TrustAnchor
+    from eaa.tee.dcap.pck import PckIdentity
     from eaa.tee.snp.certificates import EndorsementKey
     from eaa.tee.x509 import Chain
 
-__all__ = ["ENCLAVES", "PCK_CAS", "TCB_EVALUATION_NUMBERS", "Authenticator", "Subject", "anchor_id", "key_id"]
+__all__ = [
+    "CHANNELLED",
+    "ENCLAVES",
+    "PCK_CAS",
+    "TCB_EVALUATION_NUMBERS",
+    "Authenticator",
+    "Subject",
+    "anchor_id",
+    "evaluation_numbers",
+    "key_id",
+]
 
 PCK_CAS: Final = {PLATFORM_CA: "platform", PROCESSOR_CA: "processor"}
 """Intel's two PCK CAs, and what PCS calls them."""
@@ -41,6 +53,8 @@ ENCLAVES: Final = frozenset({"QE", "TD_QE", "QVE"})
 """The enclaves that Intel publishes identities of: the quoting enclaves of SGX and TDX, the quote verification enclave."""
 TCB_EVALUATION_NUMBERS: Final = "tcb_evaluation_numbers"
 """Intel's list of the TCB evaluation data numbers that it serves now, for ``sgx`` or ``tdx``."""
+CHANNELLED: Final = frozenset({"tcb_info", "qe_identity"})
+"""What Intel publishes through channels and by number; of everything else there is one current version."""
 _AUTHORITY: Final = {"SEV-VLEK": "vlek", "SEV": "vcek"}
 """What the names of AMD's authorities begin with, and the keys that they issue."""
 
@@ -110,6 +124,13 @@ class Authenticator:
             hint = error.hint or "Get it again from where it is published, unchanged, and pin its root."
             raise EndorsementError(f"{_title(endorsement)}: {error}", hint=hint) from error
 
+    def pck_identity(self, pem: bytes) -> PckIdentity:
+        """Prove a PCK certificate, followed by its issuers, up to one of the anchors.
+
+        :raises EndorsementError: when it is none, or its chain does not hold.
+        """
+        return read_pck_chain(pem, self._chains)
+
     def _tcb_info(self, endorsement: Endorsement) -> Subject:
         signed = read_signed_object(endorsement.content, "tcbInfo")
         tcb_info = parse_tcb_info(signed)
@@ -131,16 +152,13 @@ class Authenticator:
 
     def _evaluation_numbers(self, endorsement: Endorsement) -> Subject:
         signed = read_signed_object(endorsement.content, "tcbEvaluationDataNumbers")
-        body = JsonObject(signed.value, "tcbEvaluationDataNumbers")
-        scope = body.one_of("id", {"SGX", "TDX"}).lower()
-        newest = max(
-            (each.integer("tcbEvaluationDataNumber") for each in body.objects("tcbEvalNumbers")), default=0
-        )
+        body = interpret(signed, EvaluationNumbers)
+        newest = max(_numbers_in(body), default=0)
         signer = read_signing_chain(endorsement.issuer_chain, self._chains)
         require_signature(signed, signer)
         # It is about every number, but a list that knows fewer of them is an older one.
         window = body.window("TCB evaluation data numbers")
-        return _subject(TCB_EVALUATION_NUMBERS, signer.anchor, scope, window, newest)
+        return _subject(TCB_EVALUATION_NUMBERS, signer.anchor, body.id.lower(), window, newest)
 
     def _snp_key(self, endorsement: Endorsement) -> Subject:
         key = read_endorsement_key(endorsement.content)
@@ -204,6 +222,19 @@ class Authenticator:
         if (product is None) != (endorsement.kind == "root_ca_crl"):
             raise EndorsementError(f"a CRL of {names} is no {endorsement.kind}")
         return Subject(endorsement.kind, anchor_id(anchor), product or "", issued, next_update)
+
+
+def evaluation_numbers(content: bytes) -> frozenset[int]:
+    """Return the numbers in Intel's list of them, which was proven when it was taken in.
+
+    :raises EndorsementError: when it is malformed.
+    """
+    signed = read_signed_object(content, "tcbEvaluationDataNumbers")
+    return frozenset(_numbers_in(interpret(signed, EvaluationNumbers)))
+
+
+def _numbers_in(body: EvaluationNumbers) -> list[int]:
+    return [each.tcb_evaluation_data_number for each in body.tcb_eval_numbers]
 
 
 def _signed_by(crl: x509.CertificateRevocationList, anchor: TrustAnchor) -> bool:

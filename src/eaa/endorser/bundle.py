@@ -19,7 +19,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from eaa import _keys
-from eaa.endorser.history import EARLY, STANDARD
+from eaa.endorser.history import API_V3, EARLY, STANDARD, VLEK
 from eaa.rats import ConfigurationError, Endorsement, EndorsementError, Endorsements
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def seal_bundle(snapshot: Snapshot, key: Ed25519PrivateKey, *, made: datetime, a
     objects: dict[str, bytes] = {}
     listed = []
     for (name, slot), stored in sorted(snapshot.slots.items()):
-        if slot not in {STANDARD, EARLY} and not slot.startswith("#"):
+        if slot not in {STANDARD, EARLY, API_V3, VLEK} and not slot.startswith("#"):
             continue
         endorsement = stored.endorsement
         digests = [sha256(part).hexdigest() for part in (endorsement.content, endorsement.issuer_chain)]
@@ -118,7 +118,9 @@ def _read(manifest: dict[str, Any]) -> Bundle:
     for each in manifest["listed"]:
         item = Endorsement(str(each["kind"]), objects[each["content"]], objects[each["issuer_chain"]])
         slot = str(each["slot"])
-        if slot not in {STANDARD, EARLY} and not (slot.startswith("#") and slot[1:].isdecimal()):
+        if slot not in {STANDARD, EARLY, API_V3, VLEK} and not (
+            slot.startswith("#") and slot[1:].isdecimal()
+        ):
             raise EndorsementError(f"the bundle has a slot {slot[:20]!r}, which is not known")
         slots.setdefault(slot, []).append(item)
     made, as_of = (datetime.fromisoformat(manifest[name]) for name in ("made", "as_of"))

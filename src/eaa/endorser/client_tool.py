@@ -1,23 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """The file of Intel's PCS Client Tool (``platform_collaterals.json``), which carries collateral to sites without a network.
 
-Members as the tool writes them and Intel's caching service takes them, versions 3 and 4. PCK certificates in it are passed over: they
-come with the quotes.
+Members as the tool writes them and Intel's caching service takes them, versions 3 and 4.
 """
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from eaa.endorser.history import EARLY, STANDARD
+from eaa.endorser.pck import read_entry
 from eaa.rats import Endorsement, EndorsementError, Endorsements
 from eaa.tee.dcap.collateral_files import crl_from_bytes, issuer_chain_from_bytes, statement_from_pcs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["MAX_TOOL_FILE", "is_tool_file", "read_tool_file"]
+__all__ = [
+    "MAX_TOOL_FILE",
+    "ToolPlatform",
+    "ToolPlatforms",
+    "is_platform_list",
+    "is_tool_file",
+    "read_tool_file",
+    "read_tool_platforms",
+]
 
 MAX_TOOL_FILE: Final = 64 * 1024 * 1024
 _TCB_INFO_CHAINS: Final = ("TCB-Info-Issuer-Chain", "SGX-TCB-Info-Issuer-Chain")
@@ -27,9 +35,28 @@ _IDENTITIES: Final = ("qeidentity", "tdqeidentity", "qveidentity")
 _TCB_INFOS: Final = ("tcbinfo", "sgx_tcbinfo", "tdx_tcbinfo")
 
 
+class ToolPlatform(NamedTuple):
+    """One platform of the file, unproven: what it is registered with, and its PCK certificates if there are any."""
+
+    registration: dict[str, Any]
+    certificates: tuple[tuple[str, bytes], ...]
+
+
+class ToolPlatforms(NamedTuple):
+    """Every platform of the file, and the issuer chains that its certificates may have, by CA."""
+
+    platforms: tuple[ToolPlatform, ...]
+    issuer_chains: dict[str, bytes]
+
+
 def is_tool_file(data: bytes) -> bool:
     """Whether this looks like the tool's file."""
     return data.lstrip().startswith(b"{") and b'"collaterals"' in data and b'"tcbinfos"' in data
+
+
+def is_platform_list(data: bytes) -> bool:
+    """Whether this looks like a list of platforms."""
+    return data.lstrip().startswith(b"[") and b'"qe_id"' in data
 
 
 def read_tool_file(data: bytes, name: str = "the file") -> dict[str, Endorsements]:
@@ -52,9 +79,46 @@ def read_tool_file(data: bytes, name: str = "the file") -> dict[str, Endorsement
             f"{name} is no file of Intel's PCS Client Tool: {type(error).__name__}",
             hint="Give the platform_collaterals.json that the tool's `fetch` writes.",
         ) from error
-    if not any(each.items for each in found.values()):
+    if not any(each.items for each in found.values()) and not collaterals.get("pck_certs"):
         raise EndorsementError(f"{name}: no collateral is in it")
     return {slot: each for slot, each in found.items() if each.items}
+
+
+def read_tool_platforms(data: bytes, name: str = "the file") -> ToolPlatforms:
+    """Read the platforms of the tool's file, or of its list of platforms (``platform_list.json``), proving nothing.
+
+    :raises EndorsementError: when it is malformed.
+    """
+    if len(data) > MAX_TOOL_FILE:
+        raise EndorsementError(f"{name}: {len(data)} bytes, at most {MAX_TOOL_FILE} are read")
+    try:
+        document = json.loads(data)
+        listed = document if isinstance(document, list) else document.get("platforms") or []
+        collaterals = {} if isinstance(document, list) else document["collaterals"]
+        registrations = {_place(each): dict(each) for each in listed}
+        certificates = {}
+        for each in collaterals.get("pck_certs") or []:
+            registrations.setdefault(
+                _place(each), {key: value for key, value in each.items() if key != "certs"}
+            )
+            certificates[_place(each)] = tuple(entry for cert in each["certs"] if (entry := read_entry(cert)))
+        chains = {key.lower(): value for key, value in collaterals.get("certificates", {}).items()}
+        pck_chains = chains.get(_PCK_CHAIN.lower()) or {}
+        return ToolPlatforms(
+            tuple(ToolPlatform(value, certificates.get(key, ())) for key, value in registrations.items()),
+            {ca.lower(): _chain(text) for ca, text in pck_chains.items() if text},
+        )
+    except EndorsementError as error:
+        raise EndorsementError(f"{name}: {error}", hint=error.hint) from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise EndorsementError(
+            f"{name} is no file of Intel's PCS Client Tool: {type(error).__name__}",
+            hint="Give the platform_collaterals.json or platform_list.json of the tool.",
+        ) from error
+
+
+def _place(platform: dict[str, Any]) -> tuple[str, str]:
+    return platform["qe_id"].lower(), platform["pce_id"].lower()
 
 
 def _collaterals(collaterals: dict[str, Any], suffix: str) -> Iterator[Endorsement]:

@@ -5,24 +5,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from eaa.endorser import leases, platforms
+from eaa.endorser import fmspcs, leases, pck_store, platforms
 from eaa.endorser.authenticity import TCB_EVALUATION_NUMBERS
-from eaa.endorser.history import EARLY, STANDARD
-from eaa.endorser.needs import Need
+from eaa.endorser.history import STANDARD, VLEK
+from eaa.endorser.needs import FMSPCS, PCK_CERTIFICATES, Need
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
+    from sqlalchemy import Connection
+
+    from eaa.endorser.fmspcs import Families
     from eaa.endorser.leases import Refresh
-    from eaa.endorser.store import Snapshot, Store, Stored
+    from eaa.endorser.store import Snapshot, Store
 
 __all__ = ["Diagnosis", "Health", "diagnose"]
 
 _SOON: Final = timedelta(days=3)
 _MISSING: Final = "Import it with `eaa endorser import`, or configure a source that has it."
+_IMPORTED: Final = "AMD hands VLEK certificates to cloud providers only: it comes with the evidence, or import it with `eaa endorser import`."
+_UNKNOWN_FAMILY: Final = "Intel's list of FMSPCs does not have this one: check --want, or whether the platform is a genuine product."
+_NOT_VITAL: Final = frozenset({TCB_EVALUATION_NUMBERS, PCK_CERTIFICATES, FMSPCS})
+"""What verifying evidence does without."""
 _EXPIRED: Final = "Refresh or import it: evidence that needs it is refused until then."
 
 
@@ -100,55 +107,97 @@ async def diagnose(store: Store, wanted: Iterable[Need] = (), *, at: datetime | 
     seen = await store.connections.read(platforms.listed)
     rows = await store.connections.read(leases.listed)
     snapshot = store.snapshot()
+    families = await store.connections.read(fmspcs.listed)
     needed: dict[str, Need] = {each.name: each for each in wanted}
+    needed |= {each.name: each for each in await store.connections.read(pck_store.needs)}
     count: dict[str, int] = {}
     for platform in seen:
         for need in platform.needs():
             needed[need.name] = need
             count[need.name] = count.get(need.name, 0) + 1
-    for key, slot in snapshot.slots:
-        if slot in {STANDARD, EARLY}:
-            need = Need.of_key(key, slot)
-            needed.setdefault(need.name, need)
+    for need in (*snapshot.kept(), *(Need(FMSPCS, root, "") for root in families)):
+        needed.setdefault(need.name, need)
+    unsigned = await store.connections.read(_unsigned_and_pck, families)
     objects = (
-        _health(need, _held(snapshot, need), rows.get(name), count.get(name, 0), at)
+        _health(
+            need,
+            unsigned.get(name) or _held(snapshot, need),
+            rows.get(name),
+            count.get(name, 0),
+            at,
+            _absence(need, families),
+        )
         for name, need in sorted(needed.items())
     )
     return Diagnosis(at, tuple(objects), len(seen))
 
 
-def _held(snapshot: Snapshot, need: Need) -> Stored | None:
-    if "*" not in need.key:
-        return snapshot.slots.get((need.key, need.slot))
-    before, _, after = need.key.partition("*")
-    fitting = (key for key in snapshot.stored if key.startswith(before) and key.endswith(after))
-    return snapshot.stored.get(next(fitting, ""))
+class _Held(NamedTuple):
+    """What is there of one object."""
+
+    issued: datetime
+    next_update: datetime
+    stored_at: datetime
+    source: str
+    evaluation_number: int = 0
 
 
-def _health(need: Need, held: Stored | None, row: Refresh | None, count: int, at: datetime) -> Health:
+def _unsigned_and_pck(connection: Connection, families: Mapping[str, Families]) -> dict[str, _Held]:
+    """Return what is held outside the snapshot, by name: PCK certificates and lists of FMSPCs."""
+    found = {
+        name: _Held(each.issued, each.next_update, each.stored_at, "")
+        for name, each in pck_store.held(connection).items()
+    }
+    for root, each in families.items():
+        found[Need(FMSPCS, root, "").name] = _Held(each.at, each.at + fmspcs.LASTS, each.at, each.source)
+    return found
+
+
+def _held(snapshot: Snapshot, need: Need) -> _Held | None:
+    found = next(iter(snapshot.meeting(need)), None)
+    if found is None:
+        return None
+    subject = found.subject
+    return _Held(
+        subject.issued, subject.next_update, found.stored_at, found.source, subject.evaluation_number
+    )
+
+
+def _absence(need: Need, families: Mapping[str, Families]) -> str:
+    """Return what to do about TCB info that is missing because the chip maker's own list does not have the family, or nothing."""
+    listed = families.get(need.root)
+    if need.kind != "tcb_info" or listed is None or need.scope.rpartition("/")[2] in listed.kinds:
+        return ""
+    return _UNKNOWN_FAMILY
+
+
+def _health(
+    need: Need, held: _Held | None, row: Refresh | None, count: int, at: datetime, absence: str
+) -> Health:
     error, remedy = (row.error, row.remedy) if row is not None else ("", "")
     if held is None:
-        state, remedy = "missing", remedy or _MISSING
-    elif held.subject.next_update < at:
+        by_hand = _IMPORTED if need.kind == "snp_vlek" else ""
+        state, remedy = "missing", absence or by_hand or remedy or _MISSING
+    elif held.next_update < at:
         state, remedy = "expired", remedy or _EXPIRED
-    elif error and held.subject.next_update < at + _SOON:
+    elif error and held.next_update < at + _SOON:
         state = "expiring"
     else:
         state = "ok"
     return Health(
-        need,
-        state,
-        need.slot == STANDARD and need.kind != TCB_EVALUATION_NUMBERS,
-        count,
-        held.subject.issued if held else None,
-        held.subject.next_update if held else None,
-        held.stored_at if held else None,
-        held.source if held else "",
-        held.subject.evaluation_number if held else 0,
-        row.due if row is not None else None,
-        row.failures if row is not None else 0,
-        error,
-        remedy,
+        need=need,
+        state=state,
+        vital=need.slot in {STANDARD, VLEK} and need.kind not in _NOT_VITAL,
+        platforms=count,
+        issued=held.issued if held else None,
+        next_update=held.next_update if held else None,
+        stored_at=held.stored_at if held else None,
+        source=held.source if held else "",
+        evaluation_number=held.evaluation_number if held else 0,
+        next_refresh=row.due if row is not None else None,
+        failures=row.failures if row is not None else 0,
+        error=error,
+        remedy=remedy,
     )
 
 

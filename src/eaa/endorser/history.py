@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sqlalchemy import insert, select, update
 
-from eaa.endorser.authenticity import Subject
+from eaa.endorser.authenticity import CHANNELLED, Subject
 from eaa.endorser.schema import heads, objects, state, versions
 
 if TYPE_CHECKING:
@@ -22,10 +22,25 @@ if TYPE_CHECKING:
 
     from eaa.rats import Endorsement
 
-__all__ = ["EARLY", "STANDARD", "Outcome", "Proven", "Version", "number_slot"]
+__all__ = [
+    "API_V3",
+    "EARLY",
+    "STANDARD",
+    "VLEK",
+    "Outcome",
+    "Proven",
+    "Version",
+    "keep",
+    "number_slot",
+    "slots_of",
+]
 
 STANDARD: Final = "standard"
 EARLY: Final = "early"
+API_V3: Final = "v3"
+"""The slot of SGX TCB info in the form of version 3 of Intel's API, which version 4 cannot be turned into: it is signed apart."""
+VLEK: Final = "vlek"
+"""The slot of the list that AMD publishes where the certificates of its authorities for VLEKs point: the root's, as the other one is."""
 _BATCH: Final = 500
 
 
@@ -82,12 +97,14 @@ def _put(
     connection: Connection, item: Proven, slot: str, source: str, at: datetime, *, force: bool
 ) -> Outcome:
     endorsement, subject = item
+    apart = subject.kind in CHANNELLED or (subject.kind, slot) == ("snp_crl", VLEK)
+    slot = slot if apart else STANDARD
     content, chain = (sha256(part).digest() for part in (endorsement.content, endorsement.issuer_chain))
     held = _head(connection, subject.key, slot)
     outcome = _outcome(held, subject, (content, chain), force=force)
     if outcome not in {Outcome.ADDED, Outcome.REPLACED}:
         return outcome
-    _keep(connection, {content: endorsement.content, chain: endorsement.issuer_chain})
+    keep(connection, {content: endorsement.content, chain: endorsement.issuer_chain})
     added = connection.execute(
         insert(versions).values(
             key=subject.key,
@@ -108,7 +125,8 @@ def _put(
     assert added.inserted_primary_key is not None
     (identity,) = added.inserted_primary_key
     _point(connection, subject.key, slot, identity)
-    if subject.evaluation_number and slot != (numbered := number_slot(subject.evaluation_number)):
+    numbered = number_slot(subject.evaluation_number)
+    if subject.kind in CHANNELLED and slot not in {numbered, API_V3}:
         same = _head(connection, subject.key, numbered)
         if _outcome(same, subject, (content, chain), force=force) in {Outcome.ADDED, Outcome.REPLACED}:
             _point(connection, subject.key, numbered, identity)
@@ -125,7 +143,8 @@ def _outcome(held: Version | None, new: Subject, digests: tuple[bytes, bytes], *
     return Outcome.KEPT_NEWER if older and not force else Outcome.REPLACED
 
 
-def _keep(connection: Connection, contents: dict[bytes, bytes]) -> None:
+def keep(connection: Connection, contents: dict[bytes, bytes]) -> None:
+    """Keep contents under their digests, as far as they are not there yet. Who calls this queues with everybody who writes."""
     known = set(connection.scalars(select(objects.c.digest).where(objects.c.digest.in_(contents))))
     new = [{"digest": each, "content": contents[each]} for each in contents if each not in known]
     if new:
@@ -179,7 +198,7 @@ def as_of(connection: Connection, at: datetime, *, stored: bool) -> list[Version
     statement = statement.where((versions.c.stored_at if stored else versions.c.issued) <= at)
     slots: dict[tuple[str, str], Version] = {}
     for version in map(_version, connection.execute(statement)):
-        for slot in _slots(version):
+        for slot in slots_of(version):
             place = (version.subject.key, slot)
             held = slots.get(place)
             # What was stored is replayed with its forced steps; what was issued is ordered by its own dates.
@@ -188,9 +207,10 @@ def as_of(connection: Connection, at: datetime, *, stored: bool) -> list[Version
     return list(slots.values())
 
 
-def _slots(version: Version) -> Iterable[str]:
+def slots_of(version: Version) -> Iterable[str]:
+    """Yield the slots in whose history a version is: that of its channel, and that of its number."""
     yield version.slot
-    if version.subject.evaluation_number and not version.slot.startswith("#"):
+    if version.subject.kind in CHANNELLED and version.slot in {STANDARD, EARLY}:
         yield number_slot(version.subject.evaluation_number)
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Mapping
 
-__all__ = ["Answer", "Budget", "Busy", "Gate", "checked", "get", "new_client"]
+__all__ = ["Answer", "Budget", "Busy", "Gate", "checked", "get", "new_client", "post"]
 
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _LONGEST_WAIT: Final = timedelta(days=1)
@@ -131,18 +131,44 @@ def new_client(*, timeout_seconds: float = 15.0, tls: ssl.SSLContext | None = No
 
 
 async def get(
-    client: httpx2.AsyncClient, url: str, query: Mapping[str, str], gate: Gate | None = None
+    client: httpx2.AsyncClient,
+    url: str,
+    query: Mapping[str, str],
+    gate: Gate | None = None,
+    *,
+    headers: Mapping[str, str] | None = None,
 ) -> Answer:
-    """Ask for ``url``.
+    """Ask for ``url``; ``headers`` go with the request and into no message.
 
     :raises NotFound: when the service has nothing there.
     :raises Busy: when it says when to come again, or ``gate`` does.
     :raises UnavailableError: when it cannot be reached in time, or says that it is broken.
     :raises EndorsementError: when the answer is a redirect, compressed, too large, or a refusal.
     """
+    return await _ask(client, client.build_request("GET", url, params=query, headers=headers), url, gate)
+
+
+async def post(
+    client: httpx2.AsyncClient,
+    url: str,
+    body: object,
+    gate: Gate | None = None,
+    *,
+    headers: Mapping[str, str] | None = None,
+) -> Answer:
+    """Send ``body`` to ``url`` as JSON; everything else is as with :func:`get`.
+
+    :raises NotFound: when the service has nothing there.
+    :raises Busy: when it says when to come again, or ``gate`` does.
+    :raises UnavailableError: when it cannot be reached in time, or says that it is broken.
+    :raises EndorsementError: when the answer is a redirect, compressed, too large, or a refusal.
+    """
+    return await _ask(client, client.build_request("POST", url, json=body, headers=headers), url, gate)
+
+
+async def _ask(client: httpx2.AsyncClient, request: httpx2.Request, url: str, gate: Gate | None) -> Answer:
     if gate is not None:
         gate.enter()
-    request = client.build_request("GET", url, params=query)
     try:
         response = await client.send(request, stream=True, follow_redirects=False)
         try:
@@ -182,6 +208,11 @@ def _require_success(url: str, response: httpx2.Response, gate: Gate | None) -> 
         raise Busy(f"{url} answers {status}", until, hint=f"Try again after {until:%Y-%m-%dT%H:%M:%SZ}.")
     if 300 <= status < 400:
         raise EndorsementError(f"{url} redirects, which is not followed", hint="Configure the final address.")
+    if status in {401, 403}:
+        raise EndorsementError(
+            f"{url} answers {status}",
+            hint="It wants an API key, or another one; `eaa endorser serve --help` says how Intel's is given.",
+        )
     raise EndorsementError(
         f"{url} answers {status}", hint="Check that the address is that of the right service."
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from eaa.endorser.history import VLEK
 from eaa.endorser.http import Gate, checked, get
 from eaa.rats import Endorsement, EndorsementError, NotFound
 from eaa.tee.dcap.collateral_files import crl_from_bytes
@@ -95,7 +96,8 @@ class KdsSource:
         """
         product, *rest = need.scope.split("/")
         if need.kind == "snp_crl":
-            answer = await self._get(f"{self.name}/vcek/v1/{product}/crl", {})
+            key = "vlek" if need.slot == VLEK else "vcek"
+            answer = await self._get(f"{self.name}/{key}/v1/{product}/crl", {})
             return Endorsement("snp_crl", _der_crl(answer))
         if need.kind == "snp_chain":
             return Endorsement("snp_chain", await self._chain(product, rest[0], fresh=True))

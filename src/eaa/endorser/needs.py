@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from eaa.endorser.authenticity import PCK_CAS, TCB_EVALUATION_NUMBERS, key_id
-from eaa.endorser.history import EARLY, STANDARD
+from eaa.endorser.history import EARLY, STANDARD, VLEK
 from eaa.rats import EndorsementError
 from eaa.tee.azure.evidence import AzureEvidence
 from eaa.tee.dcap.pck import read_pck_extension
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from eaa.rats import Evidence
 
 __all__ = [
+    "FMSPCS",
+    "PCK_CERTIFICATES",
     "QE_OF",
     "Chip",
     "Need",
@@ -35,7 +37,11 @@ __all__ = [
 
 QE_OF: Final = {"sgx": "QE", "tdx": "TD_QE"}
 _PCK_CHAIN: Final = 5  # Intel's certification data type: PCK certificate chain in PEM
-_VCEK, _VLEK = 0, 1
+PCK_CERTIFICATES: Final = "pck_certificates"
+"""All PCK certificates of one registered platform; the scope is the ids of its quoting and provisioning enclaves."""
+FMSPCS: Final = "fmspcs"
+"""Intel's list of the families of platforms that it knows. It is not signed."""
+_VCEK, _VLEK = 0, 1  # who signed the report
 _BEFORE_TURIN: Final = (Product.MILAN, Product.GENOA)
 
 
@@ -83,7 +89,7 @@ class Chip(NamedTuple):
 
 
 def needs_of_platform(tee: str, platform: Platform) -> tuple[Need, ...]:
-    """Return what is needed to verify quotes of ``tee`` (``sgx``, ``tdx``), and behind it what a forecast needs."""
+    """Return what is needed to verify quotes of ``tee`` (``sgx``, ``tdx``), and behind it what forecast and doctor need."""
     root = platform.root
     verify = (
         Need("tcb_info", root, f"{tee}/{platform.fmspc}"),
@@ -95,6 +101,7 @@ def needs_of_platform(tee: str, platform: Platform) -> tuple[Need, ...]:
         *verify,
         *(each._replace(slot=EARLY) for each in verify[:2]),
         Need(TCB_EVALUATION_NUMBERS, root, tee),
+        Need(FMSPCS, root, ""),
     )
 
 
@@ -132,7 +139,7 @@ def needs_of_chip(chip: Chip, roots: Iterable[str]) -> tuple[Need, ...]:
             needs += [
                 Need(kind, root, f"{product}/{whose}/{tcb}"),
                 Need("snp_chain", root, f"{product}/{kind.removeprefix('snp_')}"),
-                Need("snp_crl", root, product.value),
+                Need("snp_crl", root, product.value, STANDARD if chip.key == _VCEK else VLEK),
             ]
     return tuple(needs)
 

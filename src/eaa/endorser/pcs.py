@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from eaa.endorser.authenticity import TCB_EVALUATION_NUMBERS
-from eaa.endorser.history import EARLY, STANDARD, number_slot
-from eaa.endorser.http import Gate, checked, get, new_client
-from eaa.endorser.needs import QE_OF, Need
+from eaa.endorser.fmspcs import read_fmspcs
+from eaa.endorser.history import API_V3, EARLY, STANDARD, number_slot
+from eaa.endorser.http import Gate, checked, get, new_client, post
+from eaa.endorser.needs import FMSPCS, PCK_CERTIFICATES, QE_OF, Need
+from eaa.endorser.pck import PckAnswer, read_pckcerts
 from eaa.rats import Endorsement, EndorsementError, Endorsements, InputError, NotFound, UnavailableError
 from eaa.tee.dcap.collateral_files import crl_from_bytes, issuer_chain_from_bytes, statement_from_pcs
 from eaa.tee.dcap.signed_json import read_signed_object
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     import httpx2
 
     from eaa.endorser.http import Answer
+    from eaa.endorser.pck import PckPlatform
 
 __all__ = ["INTEL_PCS", "INTEL_ROOT_CRL", "PcsSource", "Wanted", "fetch", "new_client"]
 
@@ -39,6 +42,10 @@ _IDENTITY_CHAIN: Final = ("SGX-Enclave-Identity-Issuer-Chain", "SGX-QE-Identity-
 _PCK_CRL_CHAIN: Final = ("SGX-PCK-CRL-Issuer-Chain",)
 _NUMBERS_CHAIN: Final = ("TCB-Evaluation-Data-Numbers-Issuer-Chain",)
 _IDENTITY_PATHS: Final = {"QE": ("sgx", "qe"), "TD_QE": ("tdx", "qe"), "QVE": ("sgx", "qve")}
+
+_OFFERED: Final = frozenset(
+    {"tcb_info", "qe_identity", "pck_crl", "root_ca_crl", TCB_EVALUATION_NUMBERS, PCK_CERTIFICATES, FMSPCS}
+)
 
 Version = Literal["v3", "v4"]
 
@@ -78,7 +85,7 @@ class Wanted:
     def needs(self) -> tuple[Need, ...]:
         """Return the four pieces, in the order of a set; of which chip maker is open."""
         return (
-            Need("tcb_info", "", f"{self.tee}/{self.fmspc}", self.slot),
+            Need("tcb_info", "", f"{self.tee}/{self.fmspc}", API_V3 if self.version == "v3" else self.slot),
             Need("qe_identity", "", QE_OF[self.tee], self.slot),
             Need("pck_crl", "", self.ca),
             Need("root_ca_crl", "", ""),
@@ -90,7 +97,8 @@ class PcsSource:
 
     ``base_url`` is the service's root, such as :data:`INTEL_PCS`; a path like ``/sgx/certification/v4`` at its end is cut. The
     root's CRL comes from ``root_crl_url``, by default from :data:`INTEL_ROOT_CRL` for Intel's own service, and from
-    ``rootcacrl`` of any other. ``root`` is the id of the one root whose word is asked for here, empty for any.
+    ``rootcacrl`` of any other. ``root`` is the id of the one root whose word is asked for here, empty for any. ``api_key`` goes with
+    requests for PCK certificates, and nowhere else.
 
     :raises ConfigurationError: when a URL is not https (or http to this machine).
     """
@@ -104,28 +112,34 @@ class PcsSource:
         root_crl_url: str | None = None,
         version: Version = "v4",
         gate: Gate | None = None,
+        api_key: str = "",
     ) -> None:
         self.name = _API_PATH.sub("", checked(base_url)).rstrip("/")
         self._client = client
         self._root = root
         self._version = version
         self._gate = gate
+        self._key_header = {"Ocp-Apim-Subscription-Key": api_key} if api_key else {}
         if root_crl_url is None:
             root_crl_url = INTEL_ROOT_CRL if self.name == INTEL_PCS else f"{self._api('sgx')}/rootcacrl"
         self._root_crl_url = checked(root_crl_url)
 
-    def _api(self, tee: str) -> str:
-        return f"{self.name}/{tee}/certification/{self._version}"
+    def _api(self, tee: str, version: str = "") -> str:
+        return f"{self.name}/{tee}/certification/{version or self._version}"
 
     def offers(self, need: Need) -> bool:
         """Whether this kind of service can have it."""
         if self._root and need.root != self._root:
             return False
         if self._version == "v3" and (
-            need.scope.startswith(("tdx", "TD_QE")) or need.kind == TCB_EVALUATION_NUMBERS
+            need.scope.startswith(("tdx", "TD_QE"))
+            or need.kind in {TCB_EVALUATION_NUMBERS, FMSPCS}
+            or need.slot.startswith("#")
         ):
             return False
-        return need.kind in {"tcb_info", "qe_identity", "pck_crl", "root_ca_crl", TCB_EVALUATION_NUMBERS}
+        if need.slot == API_V3 and (need.kind != "tcb_info" or need.scope.startswith("tdx")):
+            return False
+        return need.kind in _OFFERED
 
     async def fetch(self, need: Need) -> Endorsement:
         """Ask for one object.
@@ -136,7 +150,10 @@ class PcsSource:
         """
         if need.kind == "tcb_info":
             tee, _, fmspc = need.scope.partition("/")
-            answer = await self._get(f"{self._api(tee)}/tcb", {"fmspc": fmspc, **_channel(need.slot)})
+            version = API_V3 if need.slot == API_V3 else ""
+            answer = await self._get(
+                f"{self._api(tee, version)}/tcb", {"fmspc": fmspc, **_channel(need.slot)}
+            )
             return _statement(answer, need.kind, _TCB_INFO_CHAIN)
         if need.kind == "qe_identity":
             tee, enclave = _IDENTITY_PATHS[need.scope]
@@ -151,6 +168,69 @@ class PcsSource:
             answer = await self._get(f"{self._api(need.scope)}/tcbevaluationdatanumbers", {})
             return _numbers(answer)
         raise NotFound(f"{self.name} has no {need.kind}")
+
+    async def certificates(self, platform: PckPlatform) -> PckAnswer:
+        """Ask for the PCK certificates of a platform: all of them at Intel's; at a PCCS, which has no such path, the fitting one.
+
+        :raises NotFound: when the service does not know the platform, or nothing is known that it could be asked with.
+        :raises UnavailableError: when it cannot be reached, or says that it is busy or broken.
+        :raises EndorsementError: when the answer is not what it should be, too large, or a redirect.
+        """
+        url = f"{self._api('sgx')}/pckcert"
+        try:
+            answer = await self._all_certificates(f"{url}s", platform)
+            certificates = read_pckcerts(answer.body)
+        except NotFound:
+            if platform.raw_tcb is None:
+                raise
+            answer = await self._fitting_certificate(url, platform)
+            certificates = ((answer.headers.get("sgx-tcbm", ""), answer.body),)
+        except EndorsementError as error:
+            raise EndorsementError(f"{url}s: {error}", hint=error.hint) from error
+        return PckAnswer(
+            certificates,
+            _chain(answer, ("SGX-PCK-Certificate-Issuer-Chain",)),
+            answer.headers.get("sgx-fmspc", ""),
+            answer.headers.get("sgx-pck-certificate-ca-type", ""),
+        )
+
+    async def fmspcs(self) -> dict[str, str]:
+        """Ask for the families of platforms: FMSPC and kind. The list is not signed; TLS is all that vouches for it.
+
+        :raises NotFound: when the service has no such list.
+        :raises UnavailableError: when it cannot be reached, or says that it is busy or broken.
+        :raises EndorsementError: when the answer is not what it should be, too large, or a redirect.
+        """
+        answer = await self._get(f"{self._api('sgx')}/fmspcs", {"platform": "all"})
+        try:
+            return read_fmspcs(answer.body)
+        except EndorsementError as error:
+            raise EndorsementError(f"{answer.url}: {error}") from error
+
+    async def _all_certificates(self, url: str, platform: PckPlatform) -> Answer:
+        headers = self._key_header
+        if platform.manifest:
+            body = {"platformManifest": platform.manifest, "pceid": platform.pce_id}
+            return await post(self._client, url, body, self._gate, headers=headers)
+        if platform.encrypted_ppid:
+            query = {"encrypted_ppid": platform.encrypted_ppid, "pceid": platform.pce_id}
+            return await get(self._client, url, query, self._gate, headers=headers)
+        raise NotFound(
+            f"{self.name} cannot be asked without the platform's encrypted PPID or manifest",
+            hint="Register the platform again, with enc_ppid or platform_manifest.",
+        )
+
+    async def _fitting_certificate(self, url: str, platform: PckPlatform) -> Answer:
+        assert platform.raw_tcb is not None
+        query = {
+            "qeid": platform.qe_id,
+            "encrypted_ppid": platform.encrypted_ppid,
+            "cpusvn": platform.raw_tcb.cpu_svn.hex(),
+            "pcesvn": platform.raw_tcb.pce_svn_hex,
+            "pceid": platform.pce_id,
+        }
+        known = {name: value for name, value in query.items() if value}
+        return await get(self._client, url, known, self._gate, headers=self._key_header)
 
     async def _get(self, url: str, query: dict[str, str]) -> Answer:
         return await get(self._client, url, query, self._gate)

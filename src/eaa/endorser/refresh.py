@@ -15,12 +15,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
-from eaa.endorser import leases, platforms
-from eaa.endorser.history import EARLY, STANDARD
+from eaa.endorser import fmspcs, leases, pck_store, platforms
+from eaa.endorser.fetching import fetch_into
 from eaa.endorser.http import Busy
-from eaa.endorser.needs import Need
-from eaa.endorser.sources import fetch_from
-from eaa.rats import EaaError, Endorsements, NotFound, UnavailableError
+from eaa.endorser.needs import FMSPCS, PCK_CERTIFICATES, Need
+from eaa.rats import EaaError, NotFound, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -36,18 +35,21 @@ __all__ = ["RefreshPolicy", "Refresher"]
 _log: Final = logging.getLogger("eaa.endorser")
 _STEADY: Final = frozenset({"snp_vcek", "snp_vlek", "snp_chain"})
 """What a chip maker says once and for all: asked for again only ahead of its end."""
+_RARE: Final = frozenset({PCK_CERTIFICATES, FMSPCS})
+"""What changes with a TCB recovery or a new product."""
 
 
 @dataclass(frozen=True, slots=True)
 class RefreshPolicy:
     """How often to ask.
 
-    What can change any day is asked for ``every`` so often, and everything at the latest when the fraction ``ahead`` of its
+    What can change any day is asked for ``every`` so often, what changes a few times a year ``rarely``, and everything at the latest when the fraction ``ahead`` of its
     lifetime is left; both vary by the fraction ``jitter``. A failure is tried again after ``first_retry``, then twice that, up to
     ``last_retry``; what nobody has, after ``absent``. A lease lasts ``lease``, an attempt at most ``timeout_seconds`` per source.
     """
 
     every: timedelta = timedelta(hours=6)
+    rarely: timedelta = timedelta(days=1)
     ahead: float = 0.25
     jitter: float = 0.1
     first_retry: timedelta = timedelta(minutes=1)
@@ -94,11 +96,15 @@ class Refresher:
 
     async def needed(self) -> dict[str, Need]:
         """Return what is to be kept fresh, by name: what is held, seen or wanted, and offered by a source."""
-        held = (
-            Need.of_key(key, slot) for key, slot in self._store.snapshot().slots if slot in {STANDARD, EARLY}
-        )
         seen = await self._store.connections.read(platforms.listed)
-        every = (*self._wanted, *held, *(need for each in seen for need in each.needs()))
+        families = await self._store.connections.read(fmspcs.listed)
+        every = (
+            *self._wanted,
+            *(Need(FMSPCS, root, "") for root in families),
+            *self._store.snapshot().kept(),
+            *(need for each in seen for need in each.needs()),
+            *await self._store.connections.read(pck_store.needs),
+        )
         return {each.name: each for each in every if any(source.offers(each) for source in self._sources)}
 
     async def step(self) -> datetime:
@@ -140,45 +146,30 @@ class Refresher:
 
     async def _attempt(self, need: Need, row: leases.Refresh) -> dict[str, Any]:
         """Fetch one object, and return what is to be written down about that."""
-        stored = self._store.snapshot().slots.get((need.key, need.slot))
-        held = stored.subject if stored is not None else None
-        try:
-            return await self._fetch(need, held)
-        except EaaError as error:
-            return self._failed(need, row, error, held)
-
-    async def _fetch(self, need: Need, held: Subject | None) -> dict[str, Any]:
         at = self._store.clock()
-        found = await fetch_from(
-            self._sources,
-            need,
-            self._store.authenticator,
-            at=at,
-            held=held,
-            timeout_seconds=self._policy.timeout_seconds,
-        )
-        ((subject, outcome),) = await self._store.put(
-            Endorsements((found.endorsement,)), slot=need.slot, source=found.source
-        )
-        self._count(need, outcome.value)
+        try:
+            taken = await fetch_into(
+                self._store, self._sources, need, timeout_seconds=self._policy.timeout_seconds
+            )
+        except EaaError as error:
+            return self._failed(need, row, error)
+        self._count(need, taken.outcome)
         return {
-            "due": self._due(subject, at),
+            "due": self._due(taken.subject, at),
             "failures": 0,
             "error": "",
             "remedy": "",
             "succeeded_at": at,
-            "source": found.source,
+            "source": taken.source,
         }
 
-    def _failed(
-        self, need: Need, row: leases.Refresh, error: EaaError, held: Subject | None
-    ) -> dict[str, Any]:
+    def _failed(self, need: Need, row: leases.Refresh, error: EaaError) -> dict[str, Any]:
         at = self._store.clock()
         self._count(need, error.code)
         if isinstance(error, Busy):
             # It is not the object's fault: whoever is told to wait, waits, and comes with others a little later.
             due, failures = error.until + self._varied(self._policy.first_retry) * 0.1, row.failures
-        elif isinstance(error, NotFound) and held is None:
+        elif isinstance(error, NotFound) and row.succeeded_at is None:
             due, failures = at + self._varied(self._policy.absent), row.failures + 1
         else:
             failures = row.failures + 1
@@ -197,12 +188,11 @@ class Refresher:
     def _due(self, subject: Subject, at: datetime) -> datetime:
         lifetime = subject.next_update - subject.issued
         latest = subject.next_update - lifetime * self._policy.ahead
-        regular = latest if subject.kind in _STEADY else min(latest, at + self._policy.every)
+        every = self._policy.rarely if subject.kind in _RARE else self._policy.every
+        regular = latest if subject.kind in _STEADY else min(latest, at + every)
         # A vendor that issues nothing new is asked more often as the end comes near, but never all the time.
-        soonest = at + min(self._policy.every, max((subject.next_update - at) / 8, self._policy.last_retry))
-        return max(
-            at + self._varied(regular - at), min(soonest, at + self._policy.every * (1 - self._policy.jitter))
-        )
+        soonest = at + min(every, max((subject.next_update - at) / 8, self._policy.last_retry))
+        return max(at + self._varied(regular - at), min(soonest, at + every * (1 - self._policy.jitter)))
 
     def _varied(self, span: timedelta, jitter: float | None = None) -> timedelta:
         fraction = self._policy.jitter if jitter is None else jitter

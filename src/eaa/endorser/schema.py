@@ -10,6 +10,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     ForeignKey,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -20,9 +21,21 @@ from sqlalchemy import (
 from eaa.storage.migrate import Steps
 from eaa.storage.schema import NAMING, Instant
 
-__all__ = ["STEPS", "heads", "metadata", "objects", "platforms", "refreshes", "state", "versions"]
+__all__ = [
+    "STEPS",
+    "fmspcs",
+    "heads",
+    "metadata",
+    "objects",
+    "pck_certificates",
+    "pck_platforms",
+    "platforms",
+    "refreshes",
+    "state",
+    "versions",
+]
 
-STEPS: Final = Steps("eaa.endorser:migrations", "0001", "endorser_alembic_version")
+STEPS: Final = Steps("eaa.endorser:migrations", "0002", "endorser_alembic_version")
 
 metadata: Final = MetaData(naming_convention=NAMING)
 
@@ -100,3 +113,52 @@ platforms = Table(
     Column("last_seen", Instant, nullable=False),
 )
 """Platforms whose evidence was seen: what they need, and the levels (JSON) that a forecast rates."""
+
+pck_platforms = Table(
+    "endorser_pck_platforms",
+    metadata,
+    Column("qe_id", Text, primary_key=True),
+    Column("pce_id", Text, primary_key=True),
+    Column("root", Text, nullable=False),
+    Column("encrypted_ppid", Text, nullable=False),
+    Column("manifest", Text, nullable=False),
+    Column("cpu_svn", Text, nullable=False),
+    Column("pce_svn", Text, nullable=False),
+    Column("registered_at", Instant, nullable=False),
+)
+"""Platforms that an operator has registered, so that their PCK certificates are kept; everything in hex."""
+
+pck_certificates = Table(
+    "endorser_pck_certificates",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("qe_id", Text, nullable=False),
+    Column("pce_id", Text, nullable=False),
+    Column("root", Text, nullable=False),
+    Column("ppid", Text, nullable=False),
+    Column("fmspc", Text, nullable=False),
+    Column("ca", Text, nullable=False),
+    Column("tcbm", Text, nullable=False),
+    Column("components", LargeBinary, nullable=False),
+    Column("pce_svn", Integer, nullable=False),
+    Column("issued", Instant, nullable=False),
+    Column("next_update", Instant, nullable=False),
+    Column("content", LargeBinary, ForeignKey("endorser_objects.digest"), nullable=False),
+    Column("issuer_chain", LargeBinary, ForeignKey("endorser_objects.digest"), nullable=False),
+    Column("stored_at", Instant, nullable=False),
+    Column("source", Text, nullable=False),
+    Index("ix_endorser_pck_certificates_platform", "qe_id", "pce_id"),
+)
+"""Every PCK certificate that was ever taken in; of those with the same TCBm the last one counts."""
+
+fmspcs = Table(
+    "endorser_fmspcs",
+    metadata,
+    Column("root", Text, primary_key=True),
+    Column("fmspc", Text, primary_key=True),
+    Column("platform", Text, nullable=False),
+    Column("first_listed", Instant, nullable=False),
+    Column("last_listed", Instant, nullable=False),
+    Column("source", Text, nullable=False),
+)
+"""The families of platforms that the chip maker lists, and has ever listed."""

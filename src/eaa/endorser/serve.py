@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Endorser as a service: the store, in the language of Intel's PCCS and of AMD's KDS, so that existing clients can use it.
 
-Paths, headers and encodings as Intel's PCS API version 4 has them; ``rootcacrl`` (in hex) and the texts of errors as Intel's
+Paths, headers and encodings as versions 4 and 3 of Intel's PCS API have them; ``rootcacrl`` (in hex) and the texts of errors as Intel's
 caching service has them. An answer is what the store holds; nothing is fetched while somebody waits.
 """
 
@@ -18,10 +18,16 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from eaa.endorser import fmspcs
 from eaa.endorser.authenticity import TCB_EVALUATION_NUMBERS, anchor_id
 from eaa.endorser.doctor import diagnose
+from eaa.endorser.history import API_V3, STANDARD, VLEK
 from eaa.endorser.kds import tcb_of
 from eaa.endorser.metrics import Metrics
+from eaa.endorser.needs import Need
+from eaa.endorser.pck_serve import Tokens, pck_routes
+from eaa.endorser.status_page import PAGE_HEADERS, render_status
+from eaa.tee.dcap.collateral import parse_tcb_info, read_tcb_info
 from eaa.tee.snp.product import Product
 
 if TYPE_CHECKING:
@@ -29,7 +35,6 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from eaa.endorser.needs import Need
     from eaa.endorser.store import Store, Stored
     from eaa.rats import Endorsement, TrustAnchor
 
@@ -39,6 +44,12 @@ _FMSPC: Final = re.compile(r"[0-9A-Fa-f]{12}")
 _HARDWARE_ID: Final = re.compile(r"(?:[0-9A-Fa-f]{2}){8}|(?:[0-9A-Fa-f]{2}){64}")
 _INVALID: Final = (400, "Invalid request parameters.")
 _NO_DATA: Final = (404, "No cache data for this platform.")
+_ONLY_FORM: Final = (
+    "The TCB info is held in the form of API version {held} only, whose signature is not that of version {asked}."
+    " Ask version {held}, or let the Endorser's operator run `eaa endorser fetch --api v{asked}`."
+)
+_ONLY_V4: Final = (404, _ONLY_FORM.format(held=4, asked=3))
+_ONLY_V3: Final = (404, _ONLY_FORM.format(held=3, asked=4))
 _CHAIN_HEADERS: Final = {
     "tcb_info": "TCB-Info-Issuer-Chain",
     "qe_identity": "SGX-Enclave-Identity-Issuer-Chain",
@@ -59,17 +70,25 @@ def create_app(
     *,
     wanted: Iterable[Need] = (),
     metrics: Metrics | None = None,
+    tokens: Tokens | None = None,
 ) -> Starlette:
     """Return an ASGI application that serves what ``store`` holds: of Intel's kinds what is below ``anchor``, of AMD's all.
 
     One application speaks for one maker of Intel's kind, since most requests do not say whose collateral they want; AMD's say their
-    product, and its roots are ``store``'s other anchors. ``wanted`` is what the status reports on beside what is held and seen.
+    product, and its roots are ``store``'s other anchors. ``wanted`` is what the status reports on beside what is held and seen. Without
+    ``tokens`` nobody may register platforms.
     """
     wanted, metrics = tuple(wanted), metrics or Metrics()
 
-    async def status(_: Request) -> Response:
+    async def status(request: Request) -> Response:
         diagnosis = await diagnose(store, wanted)
-        return JSONResponse(diagnosis.to_json(), status_code=200 if diagnosis.healthy else 503)
+        code = 200 if diagnosis.healthy else 503
+        if request.url.path.endswith(".html") or "text/html" in request.headers.get("accept", ""):
+            page = render_status(diagnosis)
+            return Response(
+                page, status_code=code, headers=PAGE_HEADERS, media_type="text/html; charset=utf-8"
+            )
+        return JSONResponse(diagnosis.to_json(), status_code=code, headers={"Vary": "Accept"})
 
     async def numbers(_: Request) -> Response:
         return Response(metrics.render(await diagnose(store, wanted)), media_type="text/plain; version=0.0.4")
@@ -77,8 +96,10 @@ def create_app(
     return Starlette(
         routes=[
             *_pccs_routes(store, anchor_id(anchor)),
+            *pck_routes(store, anchor_id(anchor), tokens or Tokens()),
             *_kds_routes(store),
             Route("/status", status),
+            Route("/status.html", status),
             Route("/metrics", numbers),
         ]
     )
@@ -93,6 +114,16 @@ def _pccs_routes(store: Store, root: str) -> list[Route]:
             return _statement(request, store, f"tcb_info/{root}/{tee}/{fmspc.lower()}")
 
         return answer
+
+    def tcb_info_v3(request: Request) -> Response:
+        fmspc, update = request.query_params.get("fmspc", ""), request.query_params.get("update", "standard")
+        if not _FMSPC.fullmatch(fmspc) or update.lower() not in {"early", "standard"}:
+            return _refusal(_INVALID)
+        snapshot, key = store.snapshot(), f"tcb_info/{root}/sgx/{fmspc.lower()}"
+        stored = snapshot.slots.get((key, API_V3)) or snapshot.stored.get(key)
+        if stored is not None and (_is_v4(stored.endorsement) or update.lower() == "early"):
+            return _refusal(_ONLY_V4)
+        return _respond(request, stored, _JSON, chain_header="SGX-TCB-Info-Issuer-Chain")
 
     def identity(enclave: str) -> Callable[[Request], Response]:
         def answer(request: Request) -> Response:
@@ -115,35 +146,60 @@ def _pccs_routes(store: Store, root: str) -> list[Route]:
     def root_crl(request: Request) -> Response:
         return _found(request, store, f"root_ca_crl/{root}", "hex")
 
-    sgx, tdx = "/sgx/certification/v4", "/tdx/certification/v4"
+    async def families(request: Request) -> Response:
+        platform = request.query_params.get("platform", "all")
+        if platform not in fmspcs.PLATFORMS:
+            return _refusal(_INVALID)
+        held = (await store.connections.read(fmspcs.listed)).get(root)
+        if held is None:
+            return _refusal(_NO_DATA)
+        return JSONResponse(
+            [
+                {"fmspc": fmspc.upper(), "platform": kind}
+                for fmspc, kind in held.kinds.items()
+                if platform in {"all", kind}
+            ]
+        )
+
+    v3, sgx, tdx = "/sgx/certification/v3", "/sgx/certification/v4", "/tdx/certification/v4"
+    same = [
+        Route(f"{base}{path}", endpoint)
+        for base in (v3, sgx)
+        for path, endpoint in (
+            ("/qe/identity", identity("QE")),
+            ("/qve/identity", identity("QVE")),
+            ("/pckcrl", pck_crl),
+            ("/rootcacrl", root_crl),
+        )
+    ]
+    # Routes are tried in this order: what is asked for with every quote comes first.
     return [
         Route(f"{sgx}/tcb", tcb_info("sgx")),
         Route(f"{tdx}/tcb", tcb_info("tdx")),
-        Route(f"{sgx}/qe/identity", identity("QE")),
         Route(f"{tdx}/qe/identity", identity("TD_QE")),
-        Route(f"{sgx}/qve/identity", identity("QVE")),
         Route(f"{sgx}/tcbevaluationdatanumbers", numbers("sgx")),
         Route(f"{tdx}/tcbevaluationdatanumbers", numbers("tdx")),
-        Route(f"{sgx}/pckcrl", pck_crl),
-        Route(f"{sgx}/rootcacrl", root_crl),
+        Route(f"{sgx}/fmspcs", families),
+        *same,
+        Route(f"{v3}/tcb", tcb_info_v3),
     ]
 
 
 def _kds_routes(store: Store) -> list[Route]:
     roots = [anchor_id(each) for each in store.anchors]
 
-    def find(request: Request, kind: str, scope: str, form: str) -> Response:
+    def find(request: Request, kind: str, scope: str, form: str, slot: str = STANDARD) -> Response:
         if request.path_params["product"] not in list(Product):
             return _refusal(_NO_DATA)
-        stored = store.snapshot().stored
-        key = next((key for root in roots if (key := f"{kind}/{root}/{scope}") in stored), "")
-        return _found(request, store, key, form)
+        snapshot = store.snapshot()
+        found = (each for root in roots for each in snapshot.meeting(Need(kind, root, scope, slot)))
+        return _respond(request, next(found, None), form)
 
     def chain(key: str) -> Callable[[Request], Response]:
         return lambda request: find(request, "snp_chain", f"{request.path_params['product']}/{key}", _PEM)
 
-    def crl(request: Request) -> Response:
-        return find(request, "snp_crl", request.path_params["product"], _CRL)
+    def crl(slot: str) -> Callable[[Request], Response]:
+        return lambda request: find(request, "snp_crl", request.path_params["product"], _CRL, slot)
 
     def vcek(request: Request) -> Response:
         product, hardware = request.path_params["product"], request.path_params["hardware"]
@@ -154,8 +210,8 @@ def _kds_routes(store: Store) -> list[Route]:
     return [
         Route("/vcek/v1/{product}/cert_chain", chain("vcek")),
         Route("/vlek/v1/{product}/cert_chain", chain("vlek")),
-        Route("/vcek/v1/{product}/crl", crl),
-        Route("/vlek/v1/{product}/crl", crl),
+        Route("/vcek/v1/{product}/crl", crl(STANDARD)),
+        Route("/vlek/v1/{product}/crl", crl(VLEK)),
         Route("/vcek/v1/{product}/{hardware}", vcek),
     ]
 
@@ -179,6 +235,8 @@ def _statement(request: Request, store: Store, key: str) -> Response:
         stored = snapshot.early(key)
     else:
         stored = snapshot.stored.get(key)
+    if stored is not None and not _is_v4(stored.endorsement):
+        return _refusal(_ONLY_V3)
     return _respond(request, stored, _JSON)
 
 
@@ -186,10 +244,10 @@ def _found(request: Request, store: Store, key: str, form: str) -> Response:
     return _respond(request, store.snapshot().stored.get(key), form)
 
 
-def _respond(request: Request, stored: Stored | None, form: str) -> Response:
+def _respond(request: Request, stored: Stored | None, form: str, *, chain_header: str = "") -> Response:
     if stored is None:
         return _refusal(_NO_DATA)
-    body, headers = _prepared(stored.endorsement, form)
+    body, headers = _prepared(stored.endorsement, form, chain_header)
     known = request.headers.get("if-none-match")
     if known is not None:
         tags = [each.strip().removeprefix("W/") for each in known.split(",")]
@@ -201,7 +259,13 @@ def _respond(request: Request, stored: Stored | None, form: str) -> Response:
 
 
 @lru_cache(maxsize=4096)
-def _prepared(endorsement: Endorsement, form: str) -> _Answer:
+def _is_v4(endorsement: Endorsement) -> bool:
+    """Whether it is in the form of version 4 of Intel's API, which differs from version 3 in TCB info only."""
+    return endorsement.kind != "tcb_info" or parse_tcb_info(read_tcb_info(endorsement.content)).version == 3
+
+
+@lru_cache(maxsize=4096)
+def _prepared(endorsement: Endorsement, form: str, chain_header: str) -> _Answer:
     """Return the body and headers of an answer; they depend on the content alone."""
     body, media_type = endorsement.content, form
     if form == "hex":
@@ -211,8 +275,8 @@ def _prepared(endorsement: Endorsement, form: str) -> _Answer:
     tag = f'"{sha256(body + endorsement.issuer_chain).hexdigest()[:32]}"'
     # Whoever caches asks again: what is here may be replaced at any time, by a newer CRL above all.
     headers = {"Content-Type": media_type, "ETag": tag, "Cache-Control": "no-cache"}
-    if chain_header := _CHAIN_HEADERS.get(endorsement.kind):
-        headers[chain_header] = quote(endorsement.issuer_chain, safe="")
+    if name := chain_header or _CHAIN_HEADERS.get(endorsement.kind):
+        headers[name] = quote(endorsement.issuer_chain, safe="")
     return body, headers
 
 

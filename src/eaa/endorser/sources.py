@@ -5,21 +5,22 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
 
 from eaa.endorser.files import load_endorsements
+from eaa.endorser.history import STANDARD, VLEK
 from eaa.endorser.http import Busy
 from eaa.rats import EaaError, Endorsement, EndorsementError, Endorsements, NotFound, UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from datetime import datetime
     from pathlib import Path
 
     from eaa.endorser.authenticity import Authenticator, Subject
     from eaa.endorser.needs import Need
 
-__all__ = ["Fetched", "FolderSource", "Source", "fetch_from"]
+__all__ = ["Fetched", "FolderSource", "Source", "fetch_from", "first_of"]
 
 _SKEW: Final = timedelta(minutes=10)
 """How far ahead of ours a vendor's clock may be."""
@@ -47,6 +48,11 @@ class Source(Protocol):
         ...
 
 
+S = TypeVar("S", bound=Source)
+A = TypeVar("A")
+T = TypeVar("T")
+
+
 class Fetched(NamedTuple):
     """An endorsement that was proven and is current, and the name of the source that had it."""
 
@@ -67,7 +73,7 @@ class FolderSource:
 
     def offers(self, need: Need) -> bool:
         """Whether it may be there: files do not say of which channel they are."""
-        return need.slot == "standard"
+        return need.slot in {STANDARD, VLEK}
 
     async def fetch(self, need: Need) -> Endorsement:
         """Return the newest one in the folder.
@@ -117,15 +123,36 @@ async def fetch_from(
     :raises UnavailableError: when none could be asked; :class:`~eaa.endorser.http.Busy` when waiting helps.
     :raises EndorsementError: when a source had something, but it was refused.
     """
+
+    async def take(source: Source, endorsement: Endorsement) -> Fetched:
+        subject = await asyncio.to_thread(authenticator.authenticate, endorsement)
+        _require_fit(subject, need, at, held)
+        return Fetched(endorsement, subject, source.name)
+
+    return await first_of(sources, need, lambda source: source.fetch(need), take, timeout_seconds)
+
+
+async def first_of(
+    sources: Sequence[S],
+    need: Need,
+    ask: Callable[[S], Awaitable[A]],
+    take: Callable[[S, A], Awaitable[T]],
+    timeout_seconds: float = 30.0,
+) -> T:
+    """Return what the first source gives, of those that offer ``need``, that can be asked in time and whose answer is taken.
+
+    :raises NotFound: when no source has it.
+    :raises UnavailableError: when none could be asked; :class:`~eaa.endorser.http.Busy` when waiting helps.
+    :raises EndorsementError: when a source had something, but it was refused.
+    """
     failures: list[EaaError] = []
     for source in sources:
         if not source.offers(need):
             continue
         try:
             async with asyncio.timeout(timeout_seconds):
-                endorsement = await source.fetch(need)
-            subject = await asyncio.to_thread(authenticator.authenticate, endorsement)
-            _require_fit(subject, need, at, held)
+                answer = await ask(source)
+            return await take(source, answer)
         except TimeoutError:
             failures.append(
                 UnavailableError(
@@ -135,8 +162,6 @@ async def fetch_from(
             )
         except (EndorsementError, NotFound, UnavailableError) as error:
             failures.append(_of(source, error))
-        else:
-            return Fetched(endorsement, subject, source.name)
     raise _worst(failures) or NotFound(
         f"no source offers {need.name}", hint="Configure a source for it, or import it."
     )

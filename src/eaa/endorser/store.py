@@ -14,13 +14,21 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Concatenate, Final, NamedTuple, ParamSpec, Self
 
 from eaa.endorser import history
-from eaa.endorser.authenticity import Authenticator, Subject, anchor_id
-from eaa.endorser.history import EARLY, STANDARD, Outcome, Proven, Version, number_slot
+from eaa.endorser.authenticity import (
+    CHANNELLED,
+    TCB_EVALUATION_NUMBERS,
+    Authenticator,
+    Subject,
+    anchor_id,
+    evaluation_numbers,
+)
+from eaa.endorser.history import API_V3, EARLY, STANDARD, VLEK, Outcome, Proven, Version, number_slot
 from eaa.endorser.needs import (
     Chip,
+    Need,
     Platform,
     chip_of,
     hardware_of,
@@ -38,10 +46,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from os import PathLike
 
+    from sqlalchemy import Connection
+
     from eaa.rats import Evidence, TrustAnchor
     from eaa.storage.connections import Connections
 
 __all__ = ["EARLY", "STANDARD", "Outcome", "Put", "Snapshot", "Store", "Stored", "now"]
+
+P = ParamSpec("P")
 
 FILE: Final = "endorser.db"
 """The database of a store that is named by its folder."""
@@ -74,7 +86,7 @@ class Stored(NamedTuple):
 class Snapshot:
     """The store at one moment. Never changes. ``slots`` has a name and slot as key, ``stored`` is the slot ``standard`` of it.
 
-    ``roots`` are the ids of the roots that are pinned.
+    Where there is TCB info in the form of version 3 of Intel's API only, ``stored`` has that. ``roots`` are the ids of the roots that are pinned.
     """
 
     stored: Mapping[str, Stored]
@@ -98,6 +110,30 @@ class Snapshot:
         """Return the newest statement with one TCB evaluation data number."""
         return self.slots.get((key, number_slot(number)))
 
+    def kept(self) -> list[Need]:
+        """Return what is to be kept fresh of all that is held.
+
+        A statement of one TCB evaluation data number is renewed along with the channel that hands it out, else by itself, for as
+        long as Intel lists the number.
+        """
+        kept = [Need.of_key(key, slot) for key, slot in self.slots if slot in {STANDARD, EARLY, API_V3, VLEK}]
+        for (key, slot), stored in self.slots.items():
+            number = stored.subject.evaluation_number
+            channels = (self.slots.get((key, each)) for each in (STANDARD, EARLY))
+            alone = slot.startswith("#") and stored.subject.kind in CHANNELLED
+            if alone and not any(
+                each is not None and each.subject.evaluation_number == number for each in channels
+            ):
+                listed = self._listed(stored.subject)
+                kept += [Need.of_key(key, slot)] if listed is None or number in listed else []
+        return kept
+
+    def _listed(self, subject: Subject) -> frozenset[int] | None:
+        """Return the evaluation numbers that Intel serves of the subject's TEE, or None when its list is not held."""
+        tee = "tdx" if subject.scope.startswith(("tdx/", "TD_QE")) else "sgx"
+        found = self.find(TCB_EVALUATION_NUMBERS, subject.root, tee)
+        return evaluation_numbers(found.content) if found is not None else None
+
     def collateral(self, tee: str, platform: Platform) -> Endorsements:
         """Return what is there for quotes of ``tee`` (``sgx``, ``tdx``) from ``platform``: at most one of each kind."""
         keys = [each.key for each in needs_of_platform(tee, platform)[:4]]
@@ -105,15 +141,18 @@ class Snapshot:
 
     def certificates(self, chip: Chip) -> Endorsements:
         """Return what is there for SNP reports of ``chip``, below any root."""
-        keys = []
-        for need in needs_of_chip(chip, self.roots):
-            before, star, after = need.key.partition("*")
-            keys += (
-                [key for key in self.stored if key.startswith(before) and key.endswith(after)]
-                if star
-                else [need.key]
-            )
-        return self._of_keys(keys)
+        found = [stored for need in needs_of_chip(chip, self.roots) for stored in self.meeting(need)]
+        return Endorsements(tuple(each.endorsement for each in found))
+
+    def meeting(self, need: Need) -> list[Stored]:
+        """Return what meets a need: of a VLEK whose cloud provider is open any, of its list the one imported without saying so, too."""
+        before, star, after = need.key.partition("*")
+        if star:
+            return [self.stored[key] for key in self.stored if key.startswith(before) and key.endswith(after)]
+        found = self.slots.get((need.key, need.slot))
+        if found is None and need.slot == VLEK:
+            found = self.stored.get(need.key)
+        return [found] if found is not None else []
 
     def _of_keys(self, keys: Iterable[str]) -> Endorsements:
         found = (self.stored.get(key) for key in keys)
@@ -209,7 +248,7 @@ class Store:
 
         An older issue date or a lower TCB evaluation data number never replaces what is in a slot, unless ``force``.
 
-        :param slot: ``standard``, ``early``, or ``#`` and a TCB evaluation data number.
+        :param slot: ``standard``, ``early``, ``v3``, or ``#`` and a TCB evaluation data number; what has no channels goes to ``standard``.
         :raises EndorsementError: when one of them is not authentic; nothing is stored then.
         :raises UnavailableError: when the database cannot be written.
         """
@@ -232,8 +271,8 @@ class Store:
 
         :raises ConfigurationError: when the database is damaged.
         """
-        found = await self.connections.read(history.as_of, at, stored=stored)
-        return _snapshot(_slots(found, await self._read(found)), self._roots)
+        found, contents = await self._versions(history.as_of, at, stored=stored)
+        return _snapshot(_slots(found, contents), self._roots)
 
     async def history(self, key: str | None = None) -> list[Version]:
         """Return every version of one subject (:attr:`Subject.key`), or of all, in the order in which they came."""
@@ -256,8 +295,7 @@ class Store:
             number = await self.connections.read(history.change_number)
             if number == self._state.number:
                 return
-            found = await self.connections.read(history.current)
-            contents = await self._read(found)
+            found, contents = await self._versions(history.current)
             self._contents = contents
             self._state = _state(number, _snapshot(_slots(found, contents), self._roots))
 
@@ -269,6 +307,19 @@ class Store:
                 await self.sync()
             except (ConfigurationError, UnavailableError) as error:
                 _log.warning("the endorser's database cannot be read, what is in memory goes on: %s", error)
+
+    async def _versions(
+        self, work: Callable[Concatenate[Connection, P], list[Version]], *args: P.args, **kwargs: P.kwargs
+    ) -> tuple[list[Version], dict[bytes, bytes]]:
+        """Read versions and their contents; once more if somebody has pruned in between."""
+        found = await self.connections.read(work, *args, **kwargs)
+        try:
+            return found, await self._read(found)
+        except ConfigurationError:
+            again = await self.connections.read(work, *args, **kwargs)
+            if again == found:
+                raise
+            return again, await self._read(again)
 
     async def _read(self, found: Sequence[Version]) -> dict[bytes, bytes]:
         digests = {digest for each in found for digest in (each.content, each.issuer_chain)}
@@ -296,7 +347,11 @@ def _slots(found: Sequence[Version], contents: Mapping[bytes, bytes]) -> dict[tu
 
 
 def _snapshot(slots: dict[tuple[str, str], Stored], roots: tuple[str, ...]) -> Snapshot:
-    return Snapshot({key: each for (key, slot), each in slots.items() if slot == STANDARD}, slots, roots)
+    # Evidence can be judged by TCB info in the older form as well as by none other.
+    older, newer = (
+        {key: each for (key, slot), each in slots.items() if slot == name} for name in (API_V3, STANDARD)
+    )
+    return Snapshot(older | newer, slots, roots)
 
 
 def _state(number: int, snapshot: Snapshot) -> _State:

@@ -14,12 +14,21 @@ from eaa.eventlog.model import register_index
 from eaa.rats import Rule, Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping
+    from collections.abc import Container, Iterable, Mapping
 
     from eaa.eventlog.model import EventLog
     from eaa.rats import Check
 
-__all__ = ["CONTENT", "REPLAY", "RULES", "UNATTESTED", "check_event_log"]
+__all__ = [
+    "CONTENT",
+    "REPLAY",
+    "RULES",
+    "UNATTESTED",
+    "check_attested",
+    "check_content",
+    "check_event_log",
+    "check_replay",
+]
 
 _PFP: Final = "TCG PC Client Platform Firmware Profile 1.06"
 _MAX_NAMED: Final = 5
@@ -61,6 +70,20 @@ def check_event_log(
 ) -> tuple[Check, ...]:
     """Check a log against the registers of signed evidence: ``rtmr_0`` … ``rtmr_3`` or ``pcr00`` … ``pcr23``, of one bank.
 
+    :raises ValueError: when a name is no register; that is the caller's mistake and not the log's.
+    """
+    return (
+        *check_replay(log, registers, algorithm, optional=optional),
+        check_attested(log, registers),
+        check_content(log),
+    )
+
+
+def check_replay(
+    log: EventLog, registers: Mapping[str, bytes], algorithm: str, *, optional: Container[str] = ()
+) -> tuple[Check, ...]:
+    """Check that the log replays to each of these registers of one bank.
+
     A register that was extended and of which the log has no event at all cannot be checked: whoever sent the log left its events out, or
     a program extended it without logging. That is "not made", and blocks, unless the register is in ``optional`` (such as RTMR 3,
     which many guests extend without an entry): then it is a warning.
@@ -70,17 +93,14 @@ def check_event_log(
     indexes = {name: register_index(name) for name in registers}
     replayable = algorithm in log.algorithms and algorithm in BY_NAME
     replayed = log.replay(algorithm) if replayable else {}
-    checks = [
+    return tuple(
         _replay(log, name, indexes[name], value, algorithm, replayed, optional=name in optional)
         if replayable
         else REPLAY[name].not_made(
             value.hex(), f"the log has no bank of {algorithm}, only {', '.join(log.algorithms)}"
         )
         for name, value in registers.items()
-    ]
-    checks.append(_unattested(log, frozenset(indexes.values())))
-    checks.append(_content(log))
-    return tuple(checks)
+    )
 
 
 def _replay(
@@ -102,7 +122,12 @@ def _replay(
     return (rule.warned if optional else rule.not_made)("an event for each extension", missing)
 
 
-def _unattested(log: EventLog, attested: frozenset[int]) -> Check:
+def check_attested(log: EventLog, registers: Iterable[str]) -> Check:
+    """Check that the log speaks of no register but these.
+
+    :raises ValueError: as :func:`check_replay` does.
+    """
+    attested = {register_index(name) for name in registers}
     count: dict[str, int] = {}
     for event in log.extending():
         if event.register not in attested:
@@ -114,7 +139,8 @@ def _unattested(log: EventLog, attested: frozenset[int]) -> Check:
     return UNATTESTED.warned("none besides the attested registers", f"events: {listed}")
 
 
-def _content(log: EventLog) -> Check:
+def check_content(log: EventLog) -> Check:
+    """Hold the content of each event to its digests, where they are of that content."""
     proven = total = 0
     wrong = []
     for event in log.extending():

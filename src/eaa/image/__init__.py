@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Encrypted container images: ocicrypt's annotation packets and key provider messages. Pure."""
+"""Encrypted container images: ocicrypt's annotation packets and key provider messages. Pure, but for ``layout``, which reads an image's files for its digests."""
 
 from eaa.image.annotation import KEK_SIZE, AnnotationPacket, unwrap, wrap
 from eaa.image.errors import ImageError

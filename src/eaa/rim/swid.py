@@ -2,24 +2,28 @@
 """TCG's Reference Integrity Manifest in a SWID tag (XML), as NVIDIA publishes for its GPUs, and the signature under it.
 
 Names are Trustee's: ``<manufacturer>.<edition>.measurement_<index>``. A manifest counts when its XML signature was made by a certificate that
-was asked for; one without a signature only for who says so.
+leads up to a root that was asked for; one without a signature only for who says so.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from eaa.rats import ConfigurationError
+from eaa.rats import ConfigurationError, EndorsementError
 from eaa.rim.errors import ManifestError, ManifestRefused
+from eaa.tee.x509 import ChainReader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from datetime import datetime
 
-    from cryptography.x509 import Certificate
+    from cryptography import x509
 
-__all__ = ["MAX_RIM", "rim_values", "verify_rim"]
+    from eaa.rats import TrustAnchor
+
+__all__ = ["MAX_RIM", "RimTrust", "rim_values", "verify_rim"]
 
 MAX_RIM: Final = 4 << 20
 _SWID: Final = "{http://standards.iso.org/iso/19770/-2/2015/schema.xsd}"
@@ -33,7 +37,7 @@ _HASHES: Final = {
     "{http://www.w3.org/2001/04/xmlenc#sha512}": 128,
 }
 """Namespace of a hash's attributes, and the hex digits that it has."""
-_SIGNATURE: Final = "{http://www.w3.org/2000/09/xmldsig#}Signature"
+_DSIG: Final = "{http://www.w3.org/2000/09/xmldsig#}"
 _METHODS: Final = (
     "ECDSA_SHA256", "ECDSA_SHA384", "ECDSA_SHA512", "RSA_SHA256", "RSA_SHA384", "RSA_SHA512",
     "SHA256_RSA_MGF1", "SHA384_RSA_MGF1", "SHA512_RSA_MGF1",
@@ -43,38 +47,68 @@ _INDEX: Final = re.compile(r"[0-9]{1,6}", re.ASCII)
 _HASH: Final = re.compile(r"Hash([0-9]{1,4})", re.ASCII)
 
 
-def verify_rim(data: bytes, signers: Iterable[Certificate]) -> bytes:
-    """Return what of the manifest was signed, once one of the certificates is found to have signed it.
+@dataclass(frozen=True, slots=True)
+class RimTrust:
+    """Whose manifests are believed: roots of the makers' certificates, and the time to judge the certificates at."""
+
+    anchors: tuple[TrustAnchor, ...]
+    at: datetime
+
+
+def verify_rim(data: bytes, trust: RimTrust) -> bytes:
+    """Return what of the manifest was signed, once a certificate that leads up to one of the roots is found to have signed it.
 
     Only these bytes may be read on: whatever else stood in the document, nobody has signed.
 
     :raises ManifestError: when it is no XML that is read here.
-    :raises ManifestRefused: when it is unsigned, or signed by none of them or badly.
+    :raises ManifestRefused: when it is unsigned, or signed by nobody who is trusted for it, or badly.
     """
     signxml, etree = _library("signxml"), _library("lxml.etree")
     root = _parse(data)
-    if root.find(_SIGNATURE) is None:
+    signature = root.find(f"{_DSIG}Signature")
+    if signature is None:
         raise ManifestRefused(
             "the manifest has no signature of its own",
             check="manifest.unsigned",
             hint="Take the manifest from its maker; --allow-unsigned takes it as it is.",
         )
+    signer = _signer(signature, trust)
     expected = signxml.SignatureConfiguration(
-        signature_methods=frozenset(signxml.SignatureMethod[name] for name in _METHODS)
+        signature_methods=frozenset(signxml.SignatureMethod[name] for name in _METHODS),
+        verification_time=trust.at,
     )
-    for certificate in signers:
-        try:
-            verified = signxml.XMLVerifier().verify(root, x509_cert=certificate, expect_config=expected)
-            signed = verified.signed_xml
-        except (signxml.exceptions.SignXMLException, ValueError, TypeError):
-            continue
-        if signed is not None and signed.tag == root.tag:
-            return bytes(etree.tostring(signed))
-    raise ManifestRefused(
-        "no certificate that is trusted for it signed the manifest as it is",
-        check="manifest.signature",
-        hint="Give the certificate of its maker's signing key with --certificate.",
-    )
+    try:
+        signed = signxml.XMLVerifier().verify(root, x509_cert=signer, expect_config=expected).signed_xml
+    except (signxml.exceptions.SignXMLException, ValueError, TypeError, KeyError, AttributeError):
+        signed = None
+    if signed is None or signed.tag != root.tag:
+        raise ManifestRefused(
+            "the manifest's signature does not hold: it, or the manifest, was changed",
+            check="manifest.signature",
+            hint="Take the manifest again from its maker.",
+        )
+    return bytes(etree.tostring(signed))
+
+
+def _signer(signature: Any, trust: RimTrust) -> x509.Certificate:
+    """Return the certificate of who claims to have signed, proven up to a root and valid at the time."""
+    listed = [each.text or "" for each in signature.iter(f"{_DSIG}X509Certificate")]
+    pem = "".join(f"-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n" for text in listed)
+    try:
+        chain = ChainReader(trust.anchors, size=len(listed)).read(pem.encode())
+    except EndorsementError as error:
+        raise ManifestRefused(
+            f"the manifest's certificates lead to no root that is trusted for it: {error}",
+            check="manifest.chain",
+            hint="Give the root certificate of its maker with --certificate.",
+        ) from error
+    if not chain.window.holds(trust.at):
+        raise ManifestRefused(
+            f"the manifest's certificates are not valid at this time ({chain.window})",
+            check="manifest.expired",
+            hint="Take a newer manifest, or judge this one as of a time when it was signed, with --at.",
+        )
+    return chain.leaf.x509
 
 
 def rim_values(data: bytes) -> dict[str, list[str]]:

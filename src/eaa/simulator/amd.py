@@ -151,6 +151,13 @@ class AmdChipMaker:
             items.append(Endorsement("snp_crl", flipped(crl) if traits.crl == "altered" else crl))
         return Endorsements(tuple(items))
 
+    def revocation_list(self, product: Product, at: datetime) -> Endorsement:
+        """Return the list of the product's root, which names nothing, as of ``at``."""
+        traits, at = combine_snp(()).collateral, moment(at)
+        return Endorsement(
+            "snp_crl", self.authority(product, "ark").crl([], at + traits.begins, at + traits.ends)
+        )
+
     def authority(self, product: Product, role: str) -> Authority:
         """Return ``ark``, ``ask`` or ``asvk`` of a product; the first time, this takes a second, for RSA-4096.
 

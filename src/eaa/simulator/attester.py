@@ -8,18 +8,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from eaa.rats import ConfigurationError
+from eaa.simulator.amd import AmdChipMaker
 from eaa.simulator.booted import BOOT_SETTINGS, boot_guest
 from eaa.simulator.faults import combine
 from eaa.simulator.measure import DEFAULT_IMAGE, init_data_digest
 from eaa.simulator.mint import DEFAULT_MACHINE, LAUNCH_FIELDS, REGISTERS, mint_quote, require_applicable
+from eaa.simulator.snp_faults import combine_snp
+from eaa.simulator.snp_machine import REGISTER_SIZES
+from eaa.simulator.snp_mint import delivered_evidence
 from eaa.simulator.vendor import ChipMaker
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 __all__ = ["SimulatedAttester"]
 
-_ALL_REGISTERS: Final = (*(name for names in REGISTERS.values() for name in names), *LAUNCH_FIELDS.values())
+_ALL_REGISTERS: Final = (
+    *(name for names in REGISTERS.values() for name in names),
+    *LAUNCH_FIELDS.values(),
+    *REGISTER_SIZES,
+)
 _KNOWN: Final = (
     "vendor",
     "tee",
@@ -31,17 +39,22 @@ _KNOWN: Final = (
     *BOOT_SETTINGS,
     *_ALL_REGISTERS,
 )
-_LAUNCH_FIELD_SIZES: Final = {"tdx": 48, "sgx": 64}
+_LAUNCH: Final = {
+    "tdx": (LAUNCH_FIELDS["tdx"], 48),
+    "sgx": (LAUNCH_FIELDS["sgx"], 64),
+    "snp": ("host_data", REGISTER_SIZES["host_data"]),
+}
+"""The field that carries the digest of init-data, and its size."""
 
 
 class SimulatedAttester:
     """A guest on a simulated machine.
 
-    Settings: ``vendor`` (required: folder of the chip maker, or Verdictd's data folder), ``tee`` (``tdx``, the default, or ``sgx``),
-    ``image`` (words that the guest is made of), or for ``tdx`` what it is booted from: ``firmware``, ``kernel``, ``initrd`` (files),
-    ``cmdline``, ``memory``, ``acpi`` (see :mod:`eaa.simulator.booted`; evidence then has the event log), registers such as ``mr_td`` in hex (they go before the image), ``machine``
-    (a name), ``faults`` (names, as a list or separated by commas), ``quote_version``, ``init_data_file`` (what the host launched the
-    guest with: its digest is in the evidence).
+    Settings: ``vendor`` (required: folder of the chip maker, or Verdictd's data folder), ``tee`` (``tdx``, the default, ``sgx`` or
+    ``snp``), ``image`` (words that the guest is made of), or for ``tdx`` what it is booted from: ``firmware``, ``kernel``, ``initrd``
+    (files), ``cmdline``, ``memory``, ``acpi`` (see :mod:`eaa.simulator.booted`; evidence then has the event log), registers such as
+    ``mr_td`` in hex (they go before the image), ``machine`` (a name), ``faults`` (names, as a list or separated by commas),
+    ``quote_version`` (of SNP the report's), ``init_data_file`` (what the host launched the guest with: its digest is in the evidence).
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
@@ -59,13 +72,7 @@ class SimulatedAttester:
         names = names.split(",") if isinstance(names, str) else names
         if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
             raise ConfigurationError("faults is not a list of names")
-        faults = require_applicable(combine(name.strip() for name in names if name.strip()), self._tee)
-        elsewhere = [fault.name for fault in faults.faults if not fault.in_evidence]
-        if elsewhere:
-            raise ConfigurationError(
-                f"an attester cannot have the fault {elsewhere[0]}, which is in the collateral",
-                hint="`eaa sim` mints evidence together with such collateral.",
-            )
+        faults = _in_evidence([name.strip() for name in names if name.strip()], self._tee)
         vendor = _text(settings, "vendor", "")
         if not vendor:
             raise ConfigurationError(
@@ -83,38 +90,69 @@ class SimulatedAttester:
         self._registers = dict(guest.registers) if guest is not None else {}
         self._registers |= {name: _register(settings, name) for name in _ALL_REGISTERS if name in settings}
         if "init_data_file" in settings:
-            self._registers[LAUNCH_FIELDS[self._tee]] = _launched_with(
-                _text(settings, "init_data_file", ""), _LAUNCH_FIELD_SIZES[self._tee]
-            )
+            field, size = _LAUNCH[self._tee]
+            self._registers[field] = _launched_with(_text(settings, "init_data_file", ""), size)
         self._version = _version(settings)
-        self._machine = ChipMaker.load(vendor).machine(
-            _text(settings, "machine", DEFAULT_MACHINE), faults=faults.names
-        )
+        machine = _text(settings, "machine", DEFAULT_MACHINE)
+        self._collect = (self._snp if self._tee == "snp" else self._dcap)(vendor, machine, faults)
         # What cannot be minted shall come to light now and not at the first challenge.
-        self._quote(bytes(64))
+        self._collect(bytes(64))
 
     @property
     def tee(self) -> str:
-        """``tdx`` or ``sgx``."""
+        """``tdx``, ``sgx`` or ``snp``."""
         return self._tee
 
     async def collect(self, report_data: bytes) -> dict[str, Any]:
-        """Return a quote for up to 64 bytes of report data, as evidence JSON of the CoCo guest components.
+        """Return a quote or report for up to 64 bytes of report data, as evidence JSON of the CoCo guest components.
 
         :raises ConfigurationError: when there are more bytes.
         """
-        quote = b64encode(self._quote(report_data)).decode()
-        return {"cc_eventlog": self._event_log, "quote": quote} if self._tee == "tdx" else {"quote": quote}
+        return self._collect(report_data)
 
-    def _quote(self, report_data: bytes) -> bytes:
-        return mint_quote(
-            self._machine,
-            self._tee,
-            report_data,
-            image=self._image,
-            registers=self._registers,
-            version=self._version,
+    def _dcap(self, vendor: str, name: str, faults: tuple[str, ...]) -> Callable[[bytes], dict[str, Any]]:
+        machine = ChipMaker.load(vendor).machine(name, faults=faults)
+
+        def collect(report_data: bytes) -> dict[str, Any]:
+            minted = mint_quote(
+                machine,
+                self._tee,
+                report_data,
+                image=self._image,
+                registers=self._registers,
+                version=self._version,
+            )
+            quote = b64encode(minted).decode()
+            return (
+                {"cc_eventlog": self._event_log, "quote": quote} if self._tee == "tdx" else {"quote": quote}
+            )
+
+        return collect
+
+    def _snp(self, vendor: str, name: str, faults: tuple[str, ...]) -> Callable[[bytes], dict[str, Any]]:
+        maker = AmdChipMaker.load(vendor)
+        machine = maker.machine(name, faults=faults)
+
+        def collect(report_data: bytes) -> dict[str, Any]:
+            version = 5 if self._version is None else self._version
+            report = machine.report(
+                report_data, image=self._image, registers=self._registers, version=version
+            )
+            return delivered_evidence(maker, machine, report)
+
+        return collect
+
+
+def _in_evidence(names: Iterable[str], tee: str) -> tuple[str, ...]:
+    """Return the names of faults, all of which exist for ``tee`` and can be in evidence."""
+    faults = combine_snp(names) if tee == "snp" else require_applicable(combine(names), tee)
+    elsewhere = [fault.name for fault in faults.faults if not fault.in_evidence]
+    if elsewhere:
+        raise ConfigurationError(
+            f"an attester cannot have the fault {elsewhere[0]}, which is in the collateral",
+            hint="`eaa sim` mints evidence together with such collateral.",
         )
+    return faults.names
 
 
 def _text(settings: Mapping[str, Any], name: str, default: str) -> str:

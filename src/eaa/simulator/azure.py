@@ -8,7 +8,7 @@ two steps: :meth:`AzureVm.runtime_data`, then, with the hardware's answer, :meth
 from __future__ import annotations
 
 import json
-from base64 import encodebytes, urlsafe_b64encode
+from base64 import b64encode, encodebytes, urlsafe_b64encode
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from eaa.rats import ConfigurationError
 from eaa.simulator.tpm import TPM_FAULTS, QuoteTraits
 from eaa.tee.azure.hcl import REPORT_SNP, REPORT_TDX, pack_hcl_report
+from eaa.tee.members import EVENT_LOG
 from eaa.tee.tpm.quote import parse_signature
 
 if TYPE_CHECKING:
@@ -81,8 +82,8 @@ class AzureVm:
         hcl = pack_hcl_report(report, REPORT_SNP, runtime_data)
         quote = self._quote(challenge, version, faults)
         if version == 0:
-            return _dump({"quote": quote, "report": list(hcl), "vcek": _pem(vcek)})
-        return _dump(
+            return self._dump({"quote": quote, "report": list(hcl), "vcek": _pem(vcek)})
+        return self._dump(
             {"version": version, "tpm_quote": quote, "hcl_report": _base64(hcl), "vcek": _base64(vcek)}
         )
 
@@ -101,8 +102,10 @@ class AzureVm:
         hcl = pack_hcl_report((bytes(_TD_REPORT_DATA) + stated).ljust(1024, b"\0"), REPORT_TDX, runtime_data)
         parts: dict[str, Any] = {"tpm_quote": self._quote(challenge, version, faults)}
         if version == 0:
-            return _dump({**parts, "hcl_report": list(hcl), "td_quote": list(quote)})
-        return _dump({"version": version, **parts, "hcl_report": _base64(hcl), "td_quote": _base64(quote)})
+            return self._dump({**parts, "hcl_report": list(hcl), "td_quote": list(quote)})
+        return self._dump(
+            {"version": version, **parts, "hcl_report": _base64(hcl), "td_quote": _base64(quote)}
+        )
 
     def _quote(self, challenge: bytes, version: int, faults: Iterable[str]) -> dict[str, Any]:
         traits = QuoteTraits()
@@ -119,6 +122,11 @@ class AzureVm:
             "pcrs": [value.hex() for value in pcrs]
         }
 
+    def _dump(self, document: dict[str, Any]) -> bytes:
+        if self.tpm.event_log:
+            document[EVENT_LOG] = b64encode(self.tpm.event_log).decode()
+        return json.dumps(document, separators=(",", ":")).encode()
+
 
 def _base64(data: bytes) -> str:
     return urlsafe_b64encode(data).rstrip(b"=").decode()
@@ -126,7 +134,3 @@ def _base64(data: bytes) -> str:
 
 def _pem(der: bytes) -> str:
     return f"-----BEGIN CERTIFICATE-----\n{encodebytes(der).decode()}-----END CERTIFICATE-----\n"
-
-
-def _dump(document: dict[str, Any]) -> bytes:
-    return json.dumps(document, separators=(",", ":")).encode()

@@ -100,6 +100,11 @@ class Machine:
         """The PPID as a platform sends it to the chip maker, 384 bytes. Nobody here can decrypt it: it is looked up."""
         return derive_bytes(self.seed, f"encrypted ppid {self.ca}", 384)
 
+    @property
+    def platform_manifest(self) -> bytes:
+        """What a platform of several packages is registered with; looked up as the encrypted PPID is."""
+        return derive_bytes(self.seed, f"platform manifest {self.ca}", 1024)
+
     def quote_sgx(
         self,
         report_data: bytes,

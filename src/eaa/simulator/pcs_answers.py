@@ -22,13 +22,15 @@ if TYPE_CHECKING:
     from eaa.simulator.publication import PckCertificate, Signed
     from eaa.simulator.vendor_call import Answer
 
-__all__ = ["pcs_answers"]
+__all__ = ["POSTED", "pcs_answers"]
 
 _VERSIONS: Final = ("v3", "v4")
 _JSON: Final = "application/json"
 _PEM: Final = "application/x-pem-file"
 _CRL: Final = "application/pkix-crl"
 _IDENTITY_CHAIN: Final = "SGX-Enclave-Identity-Issuer-Chain"
+POSTED: Final = re.compile(r"/sgx/certification/v\d/pckcerts?")
+"""The paths that also take their parameters in a JSON body, by POST."""
 _PLATFORMS: Final = {"platform": "E5", "processor": "client"}
 """What the list of FMSPCs calls the machines of each CA."""
 
@@ -165,11 +167,14 @@ def _platform(call: Call) -> tuple[PckCertificate, ...]:
     """Return the certificates of the platform that is asked for, which are never none."""
     if call.hex("pceid", 2) != bytes(2):
         raise Refused(404)
-    # PCS asks for the encrypted PPID; PCCS is content with the id of the quoting enclave.
-    if call.query.get("encrypted_ppid") or "qeid" not in call.query:
-        found = call.publication.pck_certificates(call.at, encrypted_ppid=call.hex("encrypted_ppid", 384))
+    # PCS asks for the manifest (by POST) or the encrypted PPID; PCCS is content with the id of the quoting enclave.
+    find = call.publication.pck_certificates
+    if "platformManifest" in call.query:
+        found = find(call.at, "platform_manifest", call.hex("platformManifest", 1024))
+    elif call.query.get("encrypted_ppid") or "qeid" not in call.query:
+        found = find(call.at, "encrypted_ppid", call.hex("encrypted_ppid", 384))
     else:
-        found = call.publication.pck_certificates(call.at, qe_id=call.hex("qeid", 16))
+        found = find(call.at, "qe_id", call.hex("qeid", 16))
     if not found:
         raise Refused(404)
     return found

@@ -149,13 +149,12 @@ class Publication:
         return Signed(self._maker.root_crl(begin, end, number=_number(begin)))
 
     def pck_certificates(
-        self, at: datetime, *, encrypted_ppid: bytes | None = None, qe_id: bytes | None = None
+        self, at: datetime, known_by: Literal["encrypted_ppid", "platform_manifest", "qe_id"], value: bytes
     ) -> tuple[PckCertificate, ...]:
-        """Return all PCK certificates of the platform with that encrypted PPID or QE id, highest level first; none if unknown."""
+        """Return all PCK certificates of the platform that has ``value`` there, highest level first; none if unknown."""
         for platform in self._timeline.machines:
             machine = self._known_to.machine(platform.name, ca=platform.ca)
-            known = machine.encrypted_ppid == encrypted_ppid if encrypted_ppid else machine.qe_id == qe_id
-            if known:
+            if getattr(machine, known_by) == value:
                 return tuple(
                     PckCertificate(self._certified(platform.name, platform.ca, level), level)
                     for level in _distinct(self._public(at))

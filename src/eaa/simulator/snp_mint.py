@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from eaa.rats import ConfigurationError, EvidenceError
 from eaa.simulator.measure import DEFAULT_IMAGE
 from eaa.simulator.mint import DEFAULT_MACHINE
 from eaa.simulator.snp_faults import combine_snp
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from eaa.simulator.snp_faults import SnpCombination
     from eaa.simulator.snp_machine import SnpMachine
 
-__all__ = ["SnpMinted", "mint_snp"]
+__all__ = ["SnpMinted", "delivered_evidence", "mint_snp"]
 
 _BEHIND_SIGNATURE: Final = 368
 
@@ -119,3 +120,21 @@ def mint_snp(
         at=at,
         faults=combine_snp(faults),
     )
+
+
+def delivered_evidence(maker: AmdChipMaker, machine: SnpMachine, report: bytes) -> dict[str, Any]:
+    """Return a report with the certificates that its host hands out, the key's and its authority's, as CoCo's attester sends them.
+
+    :raises ConfigurationError: when a fault makes the report one that JSON cannot hold.
+    """
+    authority = maker.authority(machine.certified_product, "ask")
+    certificates = (
+        DeliveredCertificate(machine.named_signer, machine.certificate),
+        DeliveredCertificate("ASK", authority.der),
+    )
+    try:
+        return evidence_to_kbs(make_evidence(report, certificates))
+    except EvidenceError as error:
+        raise ConfigurationError(
+            f"an attester cannot send such a report: {error}", hint="`eaa sim snp` writes its bytes."
+        ) from error

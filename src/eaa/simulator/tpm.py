@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 
+from eaa.eventlog import write_event_log
 from eaa.rats import EvidenceError, TrustAnchor
 from eaa.simulator.pki import ORGANISATION, derive_bytes, derive_key
 from eaa.tee.tpm.credential import kdfa
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
+    from eaa.eventlog import NewEvent
     from eaa.tee.tpm.credential import Credential
     from eaa.tee.tpm.public import PublicArea
 
@@ -48,7 +50,11 @@ _AK: Final = 0x00050072
 _EK: Final = 0x000300B2
 _SHA256: Final = hashes.SHA256()
 _ZERO: Final = bytes(32)
+_ONES: Final = b"\xff" * 32
+_DYNAMIC: Final = range(17, 23)
+"""PCRs that are all ones until a dynamic launch."""
 _ALL: Final = (1 << 24) - 1
+_LOGGED: Final = "sha256"
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +283,7 @@ def _name(name: str) -> x509.Name:
 
 
 class SoftwareTpm:
-    """A TPM with an endorsement key, an attestation key and SHA-256 PCRs."""
+    """A TPM with an endorsement key, an attestation key and SHA-256 PCRs; ``event_log`` is what its machine's firmware keeps of them."""
 
     def __init__(self, seed: bytes, *, ak: rsa.RSAPrivateKey | None = None, attributes: int = _AK) -> None:
         self._ek = derive_key(seed, "endorsement key")
@@ -290,7 +296,8 @@ class SoftwareTpm:
             if isinstance(public, rsa.RSAPublicKey)
             else ecc_area(public, attributes)
         )
-        self.pcrs = dict.fromkeys(range(24), _ZERO)
+        self.pcrs = {index: _ONES if index in _DYNAMIC else _ZERO for index in range(24)}
+        self.event_log = b""
 
     @property
     def ek(self) -> ec.EllipticCurvePublicKey:
@@ -305,6 +312,13 @@ class SoftwareTpm:
     def extend(self, index: int, digest: bytes) -> None:
         """Extend a PCR, as TPM2_PCR_Extend does."""
         self.pcrs[index] = sha256(self.pcrs[index] + digest).digest()
+
+    def boot(self, events: Iterable[NewEvent]) -> None:
+        """Extend PCRs as firmware does that measures ``events``, and keep its log of them, which goes with evidence from now on."""
+        measured = tuple(events)
+        for event in measured:
+            self.extend(event.register, event.digest(_LOGGED))
+        self.event_log = write_event_log(measured, (_LOGGED,))
 
     def quote(
         self, extra_data: bytes, traits: QuoteTraits = QuoteTraits()
@@ -334,7 +348,13 @@ class SoftwareTpm:
             traits = replace(traits, **TPM_FAULTS[name].traits)
         message, signature, values = self.quote(extra_data, traits)
         pcrs = pack_pcr_file({Algorithm.SHA256: values})
-        return bundle_tpm2_tools(message=message, signature=signature, pcrs=pcrs, key=sized(self.ak_area.raw))
+        return bundle_tpm2_tools(
+            message=message,
+            signature=signature,
+            pcrs=pcrs,
+            key=sized(self.ak_area.raw),
+            event_log=self.event_log,
+        )
 
     def activate(self, credential: Credential) -> bytes:
         """Do what TPM2_ActivateCredential does: return the secret, when it was made for this TPM and this attestation key.

@@ -8,6 +8,7 @@ budgets and request ids, by the requests before.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import deque
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -15,11 +16,12 @@ from typing import TYPE_CHECKING, Final
 
 import httpx2
 from starlette.applications import Starlette
+from starlette.datastructures import QueryParams
 from starlette.responses import Response
 from starlette.routing import Route
 
 from eaa.simulator.kds import KeyDistribution, kds_answers
-from eaa.simulator.pcs_answers import pcs_answers
+from eaa.simulator.pcs_answers import POSTED, pcs_answers
 from eaa.simulator.publication import Publication
 from eaa.simulator.timeline import Timeline
 from eaa.simulator.vendor_call import Call, Refused
@@ -67,7 +69,14 @@ class VendorService:
         self._spent: dict[Trouble, deque[datetime]] = {}
         answers = pcs_answers(self._timeline.publishing.subscription_key) | kds_answers()
         self._app = Starlette(
-            routes=[Route(path, self._endpoint(answer)) for path, answer in answers.items()]
+            routes=[
+                Route(
+                    path,
+                    self._endpoint(answer),
+                    methods=["GET", *(["POST"] if POSTED.fullmatch(path) else [])],
+                )
+                for path, answer in answers.items()
+            ]
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,7 +99,8 @@ class VendorService:
             response = self._refusal(troubles, at)
             if response is None:
                 # In a thread, as AMD's first answers wait for keys that take seconds to make.
-                response = await asyncio.to_thread(self._answer, answer, request, troubles, at)
+                query = await _parameters(request)
+                response = await asyncio.to_thread(self._answer, answer, request, query, troubles, at)
             # Intel's are random; these say which request of the service's life it was.
             response.headers["Request-ID"] = sha256(f"{self._count} {path}".encode()).hexdigest()[:32]
             return response
@@ -114,7 +124,12 @@ class VendorService:
         return None
 
     def _answer(
-        self, answer: Answer, request: Request, troubles: dict[str, Trouble], at: datetime
+        self,
+        answer: Answer,
+        request: Request,
+        query: QueryParams,
+        troubles: dict[str, Trouble],
+        at: datetime,
     ) -> Response:
         if "not-json" in troubles:
             return Response(_PORTAL, media_type="text/html")
@@ -124,7 +139,7 @@ class VendorService:
             at -= timedelta(days=trouble.days)
         genuine = Call(
             request.path_params,
-            request.query_params,
+            query,
             request.headers,
             at,
             self._publication,
@@ -167,6 +182,17 @@ class VendorTransport(httpx2.AsyncBaseTransport):
         if self._service.refuses(request.url.path):
             raise httpx2.ConnectError("the simulated service refuses connections", request=request)
         return await self._asgi.handle_async_request(request)
+
+
+async def _parameters(request: Request) -> QueryParams:
+    """Return what is asked for: the query's parameters, or with POST the members of the JSON body; none if it is no such body."""
+    if request.method != "POST":
+        return request.query_params
+    try:
+        members = json.loads(await request.body())
+        return QueryParams({str(name): str(value) for name, value in members.items()})
+    except (ValueError, AttributeError, RecursionError):
+        return QueryParams()
 
 
 def _empty(status: int, *, retry_after: int | None = None, code: str = "") -> Response:

@@ -12,6 +12,7 @@ from eaa.storage.records import (
     ResourceInfo,
     ResourceKind,
     Sealer,
+    SessionInfo,
     SessionRecord,
     VerdictRecord,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "ResourceInfo",
     "ResourceKind",
     "Sealer",
+    "SessionInfo",
     "SessionRecord",
     "VerdictRecord",
 ]

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from eaa.rats import AccessDenied, NotFound
 from eaa.storage import resources
-from eaa.storage.records import NonceReused, ReleaseRecord, VerdictRecord
+from eaa.storage.records import NonceReused, ReleaseRecord, SessionInfo, VerdictRecord
 from eaa.storage.schema import nonces, releases, sessions, verdicts
 from eaa.storage.sealing import StoredSession
 
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
 __all__ = [
+    "end_sessions",
     "latest_releases",
     "latest_verdicts",
     "one_verdict",
+    "open_sessions",
     "purge",
     "record",
     "releasable",
@@ -79,14 +81,13 @@ def valid_session(connection: Connection, digest: bytes, at: datetime) -> Stored
 def releasable(
     connection: Connection, path: str, *, verdict_id: str, session_digest: bytes | None, at: datetime
 ) -> resources.SealedResource:
-    """Return what may be released from ``path`` on this verdict, in this session if it is given, at ``at``.
+    """Return what may be released from ``path`` on this verdict at ``at``, in this session, or in any of the verdict's if none is given.
 
     :raises AccessDenied: when the verdict or the session does not allow it.
     :raises NotFound: when nothing is at ``path``.
     """
     require_verdict(connection, verdict_id)
-    if session_digest is not None:
-        require_session(connection, session_digest, verdict_id, at)
+    require_session(connection, session_digest, verdict_id, at)
     return resources.fetch(connection, path)
 
 
@@ -133,18 +134,45 @@ def require_verdict(connection: Connection, verdict_id: str) -> None:
         )
 
 
-def require_session(connection: Connection, digest: bytes, verdict_id: str, at: datetime) -> None:
-    """Return if the session is valid at ``at`` and rests on this verdict.
+def require_session(connection: Connection, digest: bytes | None, verdict_id: str, at: datetime) -> None:
+    """Return if the session, or without a ``digest`` some session, is open at ``at`` and rests on this verdict.
+
+    Whoever comes with a token has no session to show; but the token was issued with one, and ends with it.
 
     :raises AccessDenied: otherwise.
     """
-    session = valid_session(connection, digest, at)
-    if session is None or session.verdict_id != verdict_id:
+    c = sessions.c
+    rests = (c.verdict_id == verdict_id, c.expires_at > at, *([] if digest is None else [c.digest == digest]))
+    if connection.scalar(select(c.verdict_id).where(*rests).limit(1)) is None:
         raise AccessDenied(
-            "the session has expired or does not belong to this verdict",
+            "the session has ended or does not belong to this verdict",
             check="release.session",
             hint="Attest again to open a new session.",
         )
+
+
+def open_sessions(connection: Connection, at: datetime, limit: int) -> list[SessionInfo]:
+    """Return the sessions that are open at ``at``, those that end last first."""
+    c, v = sessions.c, verdicts.c
+    statement = (
+        select(c.digest, v.tee, c.verdict_id, v.at, c.expires_at)
+        .join(verdicts, v.id == c.verdict_id)
+        .where(c.expires_at > at)
+        .order_by(c.expires_at.desc(), c.digest)
+        .limit(limit)
+    )
+    return [SessionInfo(*row) for row in connection.execute(statement).all()]
+
+
+def end_sessions(
+    connection: Connection, at: datetime, *, digest: bytes | None, verdict_id: str | None
+) -> int:
+    """End the session of this digest, those on this verdict, or without either all; return how many were open at ``at``."""
+    c = sessions.c
+    chosen = [c.expires_at > at]
+    chosen += [] if digest is None else [c.digest == digest]
+    chosen += [] if verdict_id is None else [c.verdict_id == verdict_id]
+    return connection.execute(delete(sessions).where(*chosen)).rowcount
 
 
 def latest_releases(connection: Connection, verdict_id: str | None, limit: int) -> list[ReleaseRecord]:

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, Protocol, TypeV
 from sqlalchemy import create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from eaa.rats import ConfigurationError, UnavailableError
 
@@ -221,6 +220,8 @@ class ServerConnections:
 
         :raises ModuleNotFoundError: when the driver is not installed.
         """
+        from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - slow, and SQLite does without
+
         self._writer = create_async_engine(location, hide_parameters=True, pool_pre_ping=True)
         self._reader = create_async_engine(
             location,

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         ResourceInfo,
         ResourceKind,
         Sealer,
+        SessionInfo,
         SessionRecord,
         VerdictRecord,
     )
@@ -238,6 +239,21 @@ class Database:
             raise NotFound("no such session, or it has expired", hint="Attest again to open a new session.")
         return await open_session(self._sealer, stored, session_id)
 
+    async def list_sessions(self, at: datetime, limit: int = 100) -> list[SessionInfo]:
+        """Return the sessions that are open at ``at``, those that end last first."""
+        return await self._connections.read(attestations.open_sessions, at, limit)
+
+    async def end_sessions(
+        self, at: datetime, *, digest: bytes | None = None, verdict_id: str | None = None
+    ) -> int:
+        """End the session of this digest, those that rest on this verdict, or without either all; return how many were open at ``at``.
+
+        From then on no process releases anything in them, nor on the tokens that were issued with them.
+        """
+        return await self._connections.write(
+            attestations.end_sessions, at, digest=digest, verdict_id=verdict_id
+        )
+
     async def release_resource(
         self, path: str, *, session_id: bytes | None, verdict_id: str, at: datetime
     ) -> bytes:
@@ -245,9 +261,10 @@ class Database:
 
         The verdict, the session's validity and the resource are read in the transaction that writes the record.
 
-        :param session_id: the session's credential; None when the client came with an attestation token instead.
+        :param session_id: the session's credential; None when the client came with an attestation token instead, which opens as long
+            as the session that it was issued with.
         :raises AccessDenied: when the verdict is unknown or not an accepting one (``release.verdict``), or the session is
-            unknown, expired or not that verdict's (``release.session``).
+            unknown, has ended or is not that verdict's (``release.session``).
         :raises NotFound: when there is no such resource.
         :raises EaaError: when the sealed content was altered or moved.
         """

@@ -33,7 +33,7 @@ class Steps:
     version_table: str
 
 
-STATE: Final = Steps("eaa.storage:migrations", "0001", "alembic_version")
+STATE: Final = Steps("eaa.storage:migrations", "0002", "alembic_version")
 """The tables of :mod:`eaa.storage.schema`."""
 
 ADVISORY_LOCK: Final = 0x454141  # any number that nothing else in the database server locks

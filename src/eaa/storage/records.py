@@ -24,6 +24,7 @@ __all__ = [
     "ResourceInfo",
     "ResourceKind",
     "Sealer",
+    "SessionInfo",
     "SessionRecord",
     "VerdictRecord",
 ]
@@ -135,6 +136,17 @@ class SessionRecord:
     tee_public_key: dict[str, Any]
     claims: dict[str, Any] = field(repr=False)
     token: str = field(repr=False)
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """A session that is open, as its owner sees it. ``digest`` names it and opens nothing."""
+
+    digest: bytes
+    tee: str
+    verdict_id: str
+    opened_at: datetime
     expires_at: datetime
 
 

@@ -162,11 +162,11 @@ sessions = Table(
     "sessions",
     metadata,
     Column("digest", LargeBinary, primary_key=True),
-    Column("verdict_id", ForeignKey("verdicts.id"), nullable=False),
+    Column("verdict_id", ForeignKey("verdicts.id"), nullable=False, index=True),
     Column("sealed", LargeBinary, nullable=False),
     Column("expires_at", Instant, nullable=False, index=True),
 )
-"""``digest`` is the SHA-256 of the session's id."""
+"""``digest`` is the SHA-256 of the session's id. Nothing is released on a verdict that has no session any more."""
 
 releases = Table(
     "releases",

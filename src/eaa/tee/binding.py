@@ -26,7 +26,7 @@ INIT_DATA: Final = Rule(
     Stage.BINDING,
     "The TEE was launched with the init-data that the guest sends",
     "CoCo initdata specification; TDX MRCONFIGID, SGX CONFIGID, SNP HOST_DATA",
-    "Send the very text that the guest was launched with, or launch it with this one: the hardware carries another digest.",
+    "Send the very text that the guest was launched with, or launch it with this one; where its owner demands init-data, send some.",
 )
 
 
@@ -35,12 +35,17 @@ def check_report_data(found: bytes, expected: bytes) -> Check:
     return REPORT_DATA.holds(hmac.compare_digest(found, expected), expected.hex(), found.hex())
 
 
-def check_init_data(found: bytes, expected: bytes | None) -> Check:
+def check_init_data(found: bytes, expected: bytes | None, *, required: bool = False) -> Check:
     """Compare the field that carries the digest of init-data (attack A28) with the digest, already of the field's size.
 
-    ``expected`` is None when the guest sends no init-data; what the field then may hold, a reference value for it says.
+    ``expected`` is None when the guest sends no init-data: that blocks if they are ``required``; else a reference value for the field says
+    what it may hold.
     ``found`` is empty when this kind of TEE has no such field.
     """
+    if expected is None and required:
+        return INIT_DATA.not_made(
+            "init-data of this guest's, which its owner demands", "the guest sends none"
+        )
     if expected is None:
         return INIT_DATA.not_applicable(
             "the guest sends no init-data; a reference value says what the field may be"

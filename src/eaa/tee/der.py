@@ -26,10 +26,13 @@ def children(der: bytes, limit: int = 16, *, tag: int = _SEQUENCE) -> list[bytes
     if der[0] != tag or end != len(der):
         raise ValueError("not the one DER element that was expected")
     elements: list[bytes] = []
-    while at < end and len(elements) < limit:
-        _, after = _content(der, at, end)
+    while at < end and limit:
+        after = at + 2 + der[at + 1] if at + 1 < end else end + 1
+        if after > end or der[at + 1] >= _LONG:
+            _, after = _content(der, at, end)
         elements.append(der[at:after])
         at = after
+        limit -= 1
     return elements
 
 

@@ -41,6 +41,8 @@ class Input(StrEnum):
     BOOT_OPTIONS = "boot-options"
     MACHINE = "machine"
     SVSM = "svsm"
+    INIT_DATA = "init-data"
+    AGENT_POLICY = "agent-policy"
     CONSTANT = "constant"
     """The same for every guest that boots this way."""
 

@@ -31,6 +31,7 @@ __all__ = [
     "boot_menu_events",
     "exit_events",
     "file_path",
+    "firmware_ends",
     "image_event",
     "load_options",
     "pcrs",
@@ -153,6 +154,14 @@ def _boot_menu() -> bytes:
     file = struct.pack("<BBH", 4, 6, 20) + _UI_APP.bytes_le
     path = volume + file + _END_OF_PATH
     return struct.pack("<IH", _ACTIVE_HIDDEN_APP, len(path)) + "UiApp\0".encode("utf-16-le") + path
+
+
+def firmware_ends(platform: Platform) -> Iterator[MeasuredEvent]:
+    """Yield the separators of PCRs 0 to 6; of a TD's registers RTMR 1 has one (edk2, ``OvmfPkg/Tcg/TdTcg2Dxe``)."""
+    if platform is RTMRS:
+        yield platform.separator(4)
+    else:
+        yield from (platform.separator(index) for index in range(7))
 
 
 def file_path(name: str) -> bytes:

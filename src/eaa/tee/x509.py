@@ -11,14 +11,15 @@ from __future__ import annotations
 from binascii import a2b_base64
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Final
+from operator import attrgetter
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.x509.oid import ExtensionOID, SignatureAlgorithmOID
+from cryptography.x509.oid import SignatureAlgorithmOID
 
 from eaa.rats import EndorsementError, TrustAnchor
 from eaa.tee.der import children, common_name
@@ -39,6 +40,7 @@ __all__ = [
     "read_crl",
     "require_issuer",
     "revoked_in",
+    "spell_utc",
     "split_pem",
 ]
 
@@ -50,8 +52,6 @@ _BEGIN: Final = b"-----BEGIN CERTIFICATE-----"
 _BLANK: Final = b" \t\r\n\0"
 """Space, and the zero byte that some platforms end their chain with."""
 _END: Final = b"-----END CERTIFICATE-----"
-_KNOWN_CRITICAL: Final = frozenset({ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE})
-
 
 _ECDSA: Final = {
     SignatureAlgorithmOID.ECDSA_WITH_SHA256: ec.ECDSA(SHA256()),
@@ -61,8 +61,7 @@ _ECDSA: Final = {
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(NamedTuple):
     """A time in which something is valid, both ends included as RFC 5280 reads them."""
 
     what: str
@@ -70,7 +69,7 @@ class Window:
     end: datetime
 
     def __str__(self) -> str:
-        return f"{self.what}: {_utc(self.start)} to {_utc(self.end)}"
+        return f"{self.what}: {spell_utc(self.start)} to {spell_utc(self.end)}"
 
     def holds(self, at: datetime) -> bool:
         """Whether ``at`` lies in the window."""
@@ -85,10 +84,12 @@ class Window:
     @classmethod
     def intersection(cls, windows: Sequence[Window]) -> Window:
         """Return the time in which all ``windows`` hold, named after those that bound it."""
-        start = max(windows, key=lambda each: each.start)
-        end = min(windows, key=lambda each: each.end)
+        start, end = max(windows, key=_start), min(windows, key=_end)
         what = start.what if start.what == end.what else f"{start.what} and {end.what}"
         return cls(what, start.start, end.end)
+
+
+_start, _end = attrgetter("start"), attrgetter("end")
 
 
 def _span(time: timedelta) -> str:
@@ -100,8 +101,9 @@ def _span(time: timedelta) -> str:
     return "less than a minute"
 
 
-def _utc(when: datetime) -> str:
-    return when.strftime("%Y-%m-%dT%H:%M:%SZ")
+def spell_utc(when: datetime) -> str:
+    """Return a time in UTC as RFC 3339 has it, to the second."""
+    return f"{when.isoformat()[:19]}Z"
 
 
 class Certificate:
@@ -116,16 +118,28 @@ class Certificate:
             self.x509 = x509.load_der_x509_certificate(der)
             self.extensions = self.x509.extensions
             key = self.x509.public_key()
-            self.signed, algorithm = children(der)[:2]
-            fields = children(self.signed)
+            self.signed, algorithm = children(der, 2)
             # TBSCertificate: version, serial, algorithm, issuer, validity, subject (RFC 5280, 4.1; version 3 has all of them).
-            self.issuer, self.subject = fields[3], fields[5]
-            """The names as they stand in the certificate, in DER."""
+            _, _, inner_algorithm, self.issuer, _, self.subject = children(self.signed, 6)
             self.name = common_name(self.subject)
             """Common name of the subject, or an empty string."""
+            self.window = Window(self.name, self.x509.not_valid_before_utc, self.x509.not_valid_after_utc)
+            """When it is valid."""
         except Exception as error:  # pyca documents no complete list for hostile certificates
             raise EndorsementError(f"a certificate cannot be read: {type(error).__name__}") from error
-        if self.x509.version is not x509.Version.v3 or fields[2] != algorithm:
+        self.ca, self.path_length, self.key_cert_sign = False, None, False
+        """What it says of itself as an issuer."""
+        self.unknown_critical: x509.ObjectIdentifier | None = None
+        """The first critical extension that is not understood."""
+        for extension in self.extensions:
+            value = extension.value
+            if isinstance(value, x509.BasicConstraints):
+                self.ca, self.path_length = value.ca, value.path_length
+            elif isinstance(value, x509.KeyUsage):
+                self.key_cert_sign = value.key_cert_sign
+            elif extension.critical and self.unknown_critical is None:
+                self.unknown_critical = extension.oid
+        if self.x509.version is not x509.Version.v3 or inner_algorithm != algorithm:
             raise EndorsementError("a certificate is not of version 3, or names two algorithms")
         if not isinstance(key, PublicKey):
             raise EndorsementError("a certificate has a key of a kind no chip maker uses")
@@ -141,11 +155,6 @@ class Certificate:
     def spki(self) -> bytes:
         """The key as DER SubjectPublicKeyInfo."""
         return self.public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-
-    @cached_property
-    def window(self) -> Window:
-        """When it is valid."""
-        return Window(self.name, self.x509.not_valid_before_utc, self.x509.not_valid_after_utc)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -177,29 +186,37 @@ class Chain:
         return [each.name for each in self.certificates]
 
 
+_pinned = lru_cache(64)(Certificate)
+"""Reads a certificate that an anchor pins: it is the same for every verifier."""
+
+
 class ChainReader:
     """Reads chains up to pinned roots. Holds caches only, keyed by content, and is safe to share between threads."""
 
     def __init__(self, anchors: Sequence[TrustAnchor], *, size: int = 4096) -> None:
         self._anchors = tuple(anchors)
-        self._roots = {
-            each.certificate: Certificate(each.certificate) for each in anchors if each.certificate
-        }
-        self._certificate = lru_cache(size)(lambda der: self._roots.get(der) or Certificate(der))
+        self._roots = {each.certificate: _pinned(each.certificate) for each in anchors if each.certificate}
+        self._certificate = lru_cache(size)(self._read_certificate)
         self._issued = lru_cache(size)(_issued)
         self.read = lru_cache(size)(self._read)
+
+    def _read_certificate(self, body: bytes) -> Certificate:
+        der = _decoded(body)
+        return self._roots.get(der) or Certificate(der)
 
     def _read(self, pem: bytes) -> Chain:
         """Put the certificates of ``pem`` in order from its first one up to a pinned root, proving every link on the way.
 
         :raises EndorsementError: naming the first link or flag that does not hold.
         """
-        chain = self._climb([self._certificate(der) for der in split_pem(pem)])
+        chain = self._climb([self._certificate(body) for body in _bodies(pem)])
         anchor = self._anchor_of(chain[-1])
         for depth, issuer in enumerate(chain[1:]):
             require_issuer(issuer, below=depth)
         for certificate in chain:
-            _require_known_critical(certificate)
+            if certificate.unknown_critical is not None:
+                oid = certificate.unknown_critical.dotted_string
+                raise EndorsementError(f"{certificate.name!r} has the unknown critical extension {oid}")
         return Chain(tuple(chain), anchor, Window.intersection([each.window for each in chain]))
 
     def _climb(self, certificates: list[Certificate]) -> list[Certificate]:
@@ -232,21 +249,33 @@ def split_pem(pem: bytes) -> list[bytes]:
 
     :raises EndorsementError: when there are none, too many, the text is too long, or a block is broken.
     """
+    return [_decoded(body) for body in _bodies(pem)]
+
+
+def _bodies(pem: bytes) -> list[bytes]:
+    """Return the base64 of every certificate, with its blanks.
+
+    :raises EndorsementError: as :func:`split_pem`.
+    """
     before, *blocks = pem.split(_BEGIN) if len(pem) <= MAX_CHAIN_BYTES else (b"",)
     if not 1 <= len(blocks) <= MAX_CHAIN:
         raise EndorsementError(
             f"{len(blocks)} certificates in {len(pem)} bytes, expected 1 to {MAX_CHAIN} in PEM"
         )
-    certificates = []
+    bodies = []
     for block in blocks:
         body, end, after = block.partition(_END)
         if not end or before.strip() or after.strip(_BLANK):
             raise EndorsementError("something else than certificates is in the PEM")
-        try:
-            certificates.append(a2b_base64(body.translate(None, _BLANK), strict_mode=True))
-        except ValueError as error:
-            raise EndorsementError("a certificate's base64 is broken") from error
-    return certificates
+        bodies.append(body)
+    return bodies
+
+
+def _decoded(body: bytes) -> bytes:
+    try:
+        return a2b_base64(b"".join(body.split()), strict_mode=True)
+    except ValueError as error:
+        raise EndorsementError("a certificate's base64 is broken") from error
 
 
 def read_certificates(pem: bytes) -> list[Certificate]:
@@ -290,25 +319,12 @@ def require_issuer(certificate: Certificate, *, below: int) -> None:
 
     :raises EndorsementError: when a flag is missing or forbids that.
     """
-    try:
-        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
-        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
-    except x509.ExtensionNotFound as error:
-        raise EndorsementError(f"{certificate.name!r} issues without being marked as a CA") from error
-    if not constraints.ca or not usage.key_cert_sign:
+    if not certificate.ca or not certificate.key_cert_sign:
         raise EndorsementError(f"{certificate.name!r} issues without being marked as a CA")
-    if constraints.path_length is not None and below > constraints.path_length:
+    if certificate.path_length is not None and below > certificate.path_length:
         raise EndorsementError(
-            f"{certificate.name!r} allows {constraints.path_length} CA(s) below it, there are {below}"
+            f"{certificate.name!r} allows {certificate.path_length} CA(s) below it, there are {below}"
         )
-
-
-def _require_known_critical(certificate: Certificate) -> None:
-    for extension in certificate.extensions:
-        if extension.critical and extension.oid not in _KNOWN_CRITICAL:
-            raise EndorsementError(
-                f"{certificate.name!r} has the unknown critical extension {extension.oid.dotted_string}"
-            )
 
 
 class CrlIssue(EndorsementError):

@@ -6,12 +6,13 @@ What comes in is a proposal. It becomes reference values when the product's sign
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from eaa._json import parse_json
 from eaa.rim.corim import unwrap_corim
+from eaa.rim.errors import ManifestRefused
 from eaa.rim.names import named_values
 from eaa.rim.rvps import MAX_PAYLOAD, parse_message
 from eaa.rim.swid import rim_values, verify_rim
@@ -21,10 +22,9 @@ from eaa.verdict.errors import StatementError
 from eaa.verdict.reference_set import RegisterValue
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-    from cryptography.x509 import Certificate
-
+    from eaa.rim.swid import RimTrust
     from eaa.verdict.reference_set import ReferenceSet
 
 __all__ = ["Document", "Format", "Imported", "format_of", "read_document"]
@@ -44,11 +44,11 @@ class Format(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """Bytes, how they are written, and whose XML signatures are believed; ``unsigned`` takes a RIM without one."""
+    """Bytes, how they are written, and whose XML signatures are believed: nobody's, unless told; ``unsigned`` takes a RIM without one."""
 
     data: bytes
     format: Format
-    certificates: Sequence[Certificate] = ()
+    trust: RimTrust | None = None
     unsigned: bool = False
 
 
@@ -106,7 +106,7 @@ def read_document(document: Document) -> Imported:
         case Format.RVPS:
             message = parse_message(data)
             inner = Format.JSON if message.kind == "sample" else Format(message.kind)
-            return read_document(Document(message.payload, inner, document.certificates, document.unsigned))
+            return read_document(replace(document, data=message.payload, format=inner))
 
 
 def _corim(data: bytes) -> Imported:
@@ -125,7 +125,13 @@ def _corim(data: bytes) -> Imported:
 def _rim(document: Document) -> Imported:
     if document.unsigned:
         return _rim_values(document.data, f"the RIM's signature is not looked at: {_WHO_ANSWERS}")
-    return _rim_values(verify_rim(document.data, document.certificates))
+    if document.trust is None:
+        raise ManifestRefused(
+            "nobody's signature on a RIM is believed",
+            check="manifest.chain",
+            hint="Give the root certificate of its maker with --certificate.",
+        )
+    return _rim_values(verify_rim(document.data, document.trust))
 
 
 def _rim_values(data: bytes, *notes: str) -> Imported:

@@ -12,9 +12,10 @@ import structlog
 from pydantic import BaseModel, ValidationError
 from starlette.responses import JSONResponse
 
+from eaa._logging import describe_fault
 from eaa.kbs import ErrorInformation, parse_json
 from eaa.rats import InputError
-from eaa.verdictd._logging import describe_fault, log
+from eaa.verdictd._logging import log
 from eaa.verdictd._refusals import TooLarge
 
 if TYPE_CHECKING:

@@ -97,10 +97,15 @@ def admin_router(services: Services) -> APIRouter:
 
     @router.get("/reference-value/{name:path}")
     async def get_reference_value(name: str) -> Any:
-        values = await database.reference_values(services.clock())
-        if name not in values:
+        at = services.clock()
+        own = (await database.reference_values(at)).get(name)
+        signed = [] if services.sets is None else (await services.sets.active()).values_named(name, at)
+        if own is None and not signed:
             raise NotFound(f"no reference value {name[:200]!r}")
-        return values[name]
+        if not signed:
+            return own
+        listed = own if isinstance(own, list) else [] if own is None else [own]
+        return [*listed, *(each for each in signed if each not in listed)]
 
     return router
 

@@ -19,6 +19,7 @@ from eaa.verdictd.admin_api import admin_router
 from eaa.verdictd.kbs_api import kbs_router
 from eaa.verdictd.metrics import CONTENT_TYPE_LATEST
 from eaa.verdictd.owner_api import owner_router
+from eaa.verdictd.reference_sets_api import reference_sets_router
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -52,14 +53,23 @@ class MethodNotAllowed(InputError):
     http_status = 405
 
 
-def create_app(services: Services) -> FastAPI:
-    """Return the application that serves ``services``. Nothing is global: two applications in one process do not meet."""
+def create_app(services: Services, *, guests: bool = True, administration: bool = True) -> FastAPI:
+    """Return the application that serves ``services`` to guests, to administrators, or to both.
+
+    An application for one of them answers 404 for whatever is the other's, also where only the method is. Nothing is global: two
+    applications in one process do not meet.
+    """
     app = FastAPI(title="Verdictd", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     administrator = [Depends(_administrator_of(services))]
-    app.include_router(kbs_router(services))
-    app.include_router(admin_router(services), dependencies=administrator)
-    app.include_router(owner_router(services), dependencies=administrator)
+    if guests:
+        app.include_router(kbs_router(services))
+    if administration:
+        app.include_router(admin_router(services), dependencies=administrator)
+        app.include_router(owner_router(services), dependencies=administrator)
+        if services.sets is not None:
+            app.include_router(reference_sets_router(services, services.sets), dependencies=administrator)
     app.include_router(_public(services))
+    app.state.tells_methods = guests and administration
     app.add_exception_handler(EaaError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _unrouted)
@@ -70,7 +80,8 @@ def create_app(services: Services) -> FastAPI:
 
 def _administrator_of(services: Services) -> Callable[[Request], Awaitable[None]]:
     async def administrator(request: Request) -> None:
-        services.administrators.authorize(request.headers.get("authorization"), at=services.clock())
+        token = request.headers.get("authorization")
+        request.state.administrator = services.administrators.authorize(token, at=services.clock())
 
     administrator.__annotations__ = {"request": Request, "return": None}
     return administrator
@@ -90,6 +101,8 @@ def _public(services: Services) -> APIRouter:
 
     @router.get("/metrics")
     async def metrics() -> Response:
+        if services.sets is not None:
+            services.metrics.follows(await services.sets.sources())
         return Response(services.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
     return router
@@ -120,9 +133,10 @@ async def _unrouted(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path, request_id = request.url.path, request_id_of(request)
     refused: EaaError = NotFound("there is nothing at this path")
-    if error.status_code == 405:
+    methods = error.status_code == 405 and request.app.state.tells_methods
+    if methods:
         refused = MethodNotAllowed(f"{request.method} is not possible here")
-    elif error.status_code != 404:
+    elif error.status_code not in {404, 405}:
         refused = InputError("the request cannot be understood")
     if not path.startswith("/kbs/"):
         response = eaa_refusal(refused, request_id)
@@ -131,7 +145,7 @@ async def _unrouted(request: Request, error: Exception) -> Response:
         known = path.startswith("/kbs/v0/") and plugin in _PLUGINS
         variant = "InvalidRequestPath" if known or not plugin else "PluginNotFound"
         response = kbs_refusal(refused, request_id, variant=variant, guest=False)
-    for name, value in (error.headers or {}).items():
+    for name, value in ((error.headers or {}) if methods else {}).items():
         response.headers[name] = value
     return response
 

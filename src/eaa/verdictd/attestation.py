@@ -5,7 +5,7 @@ One attestation, in order:
 
 1. the cookie is ours, its challenge has not expired, and the guest answers that very nonce;
 2. the evidence is read (``eaa.tee``) and verified for the report data that nonce and TEE key make (``eaa.verifier``), and for the
-   init-data that the guest says it was launched with;
+   init-data that the guest says it was launched with, or that its owner demands;
 3. reference values and the attestation policy are applied;
 4. the nonce is spent and the verdict recorded, in one transaction with the session, which exists only if the evidence is genuine,
    bound and in an acceptable state;
@@ -128,7 +128,8 @@ class Attestations:
             failed = {"id": error.check, "title": str(error), "remedy": error.hint}
             raise AttestationRefused(_NOT_ACCEPTED, verdict=verdict_id, checks=(failed,)) from None
         appraisal = await self._verified(evidence, expected, at)
-        appraisal = appraisal.with_checks((_check_init_data(appraisal, init_data),))
+        required = challenge.tee in self._services.require_init_data
+        appraisal = appraisal.with_checks((_check_init_data(appraisal, init_data, required=required),))
         runtime_data = {"additional-evidence": "", **message.runtime_data.model_dump(by_alias=True)}
         verdict = await self._appraised(appraisal, runtime_data, init_data, at)
         try:
@@ -197,6 +198,7 @@ class Attestations:
             reference_values=owner.reference_values(at),
             runtime_data=runtime_data,
             init_data_claims=init_data.claims if init_data is not None else None,
+            sets=owner.sets,
         )
 
     def _session(
@@ -334,9 +336,9 @@ async def _init_data(message: Attestation) -> _InitData | None:
     return read() if len(sent.body) < _SHORT_INIT_DATA else await asyncio.to_thread(read)
 
 
-def _check_init_data(appraisal: Appraisal, init_data: _InitData | None) -> Check:
+def _check_init_data(appraisal: Appraisal, init_data: _InitData | None, *, required: bool) -> Check:
     if init_data is None:
-        return check_init_data(b"", None)
+        return check_init_data(b"", None, required=required)
     stated = kind_of(appraisal.evidence.tee).claims(appraisal)
     return check_init_data(stated.init_data, stated.init_data_of(init_data.document.digest))
 

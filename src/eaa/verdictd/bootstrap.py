@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from eaa.kms import KeyManager
     from eaa.rats import TrustAnchor
     from eaa.storage import PolicyKind
-    from eaa.verdictd.services import EndorsementSource
+    from eaa.verdictd.services import EndorsementSource, ReferenceSetSource
     from eaa.verdictd.settings import Settings
 
 __all__ = ["DataDirectory", "open_services", "require_profile"]
@@ -92,6 +92,11 @@ class DataDirectory:
     def simulator(self) -> Path:
         """The chip maker in software."""
         return self.root / "simulator"
+
+    @property
+    def signers(self) -> Path:
+        """Who may sign which product's reference values, unless the configuration names another file."""
+        return self.root / "signers.toml"
 
     @property
     def key_provider(self) -> Path:
@@ -161,6 +166,7 @@ async def open_services(
     anchors: Sequence[TrustAnchor],
     endorsements: EndorsementSource,
     clock: Callable[[], datetime] = now,
+    sets: ReferenceSetSource | None = None,
 ) -> AsyncIterator[Services]:
     """Make or load everything that a server needs, and close it at the end.
 
@@ -185,6 +191,8 @@ async def open_services(
                 administrators=administrators,
                 metrics=metrics,
                 clock=clock,
+                require_init_data=settings.require_init_data,
+                sets=sets,
             )
         finally:
             await database.close()

@@ -27,7 +27,7 @@ __all__ = ["kbs_router"]
 def kbs_router(services: Services) -> APIRouter:
     """Return the three routes of the protocol."""
     router = APIRouter(prefix="/kbs/v0")
-    owner = OwnerState(services.database)
+    owner = OwnerState(services.database, services.sets)
     attestations, releases = Attestations(services, owner), Releases(services, owner)
 
     def answer(content: bytes, cookie: str, expires: datetime) -> Response:

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import grpc
 import structlog
 
+from eaa._logging import describe_fault
 from eaa._proto import keyprovider_pb2, keyprovider_pb2_grpc
 from eaa.image import KEK_SIZE, ImageError, ResourceUri, parse_wrap, wrap, wrap_result
 from eaa.rats import ConfigurationError, EaaError, InputError, UnavailableError
 from eaa.storage import Conflict
-from eaa.verdictd._logging import describe_fault, log
+from eaa.verdictd._logging import log
 
 if TYPE_CHECKING:
     from pathlib import Path

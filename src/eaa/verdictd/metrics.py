@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 __all__ = ["CONTENT_TYPE_LATEST", "Metrics"]
 
@@ -53,6 +53,12 @@ class Metrics:
             buckets=_SECONDS,
             registry=self._registry,
         )
+        self._sources = Gauge(
+            "eaa_verdict_sources",
+            "Verdicts that are subscribed to, by whether they are followed now.",
+            ["state"],
+            registry=self._registry,
+        )
         self._simulated = Gauge(
             "eaa_simulated_trust_anchors",
             "Trust anchors of chip makers in software; anything but 0 is for development only.",
@@ -78,6 +84,12 @@ class Metrics:
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Note one answered request; ``route`` is the route's template."""
         self._requests.labels(method, route, str(status)).observe(seconds)
+
+    def follows(self, sources: Iterable[Mapping[str, Any]]) -> None:
+        """Set how many Verdicts are followed, fail or are held."""
+        states = ["held" if each["held"] else "failing" if each["error"] else "followed" for each in sources]
+        for state in ("followed", "failing", "held"):
+            self._sources.labels(state).set(states.count(state))
 
     def trusts_simulated(self, anchors: int) -> None:
         """Note how many simulated trust anchors are configured."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""EAA's own administration, JSON under ``/eaa/v0/``: keys, resources, policies, reference values, verdicts.
+"""EAA's own administration, JSON under ``/eaa/v0/``: keys, resources, policies, reference values, verdicts, sessions.
 
 Every route needs the administrator's token. No answer holds a key's or a resource's bytes.
 """
@@ -21,7 +21,14 @@ from eaa.verdictd._logging import log
 from eaa.verdictd.keyprovider import ensure_kek, new_kek_uri
 
 if TYPE_CHECKING:
-    from eaa.storage import PolicyInfo, ReferenceValueInfo, ReleaseRecord, ResourceInfo, VerdictRecord
+    from eaa.storage import (
+        PolicyInfo,
+        ReferenceValueInfo,
+        ReleaseRecord,
+        ResourceInfo,
+        SessionInfo,
+        VerdictRecord,
+    )
     from eaa.verdictd.services import Services
 
 __all__ = ["owner_router"]
@@ -58,6 +65,14 @@ class ReferenceValues(_Body):
     expires_at: str | None = None
 
 
+class EndedSessions(_Body):
+    """Which sessions to end: the one of an id, those on a verdict, or all."""
+
+    session: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    verdict: str | None = Field(default=None, max_length=64)
+    all: Literal[True] | None = None
+
+
 def owner_router(services: Services) -> APIRouter:
     """Return the routes, without the check of who asks; :func:`eaa.verdictd.app.create_app` puts it before them."""
     router = APIRouter(prefix="/eaa/v0")
@@ -66,6 +81,7 @@ def owner_router(services: Services) -> APIRouter:
     _policies(router, services)
     _reference_values(router, services)
     _verdicts(router, services)
+    _sessions(router, services)
     return router
 
 
@@ -196,6 +212,30 @@ def _verdicts(router: APIRouter, services: Services) -> None:
         }
 
 
+def _sessions(router: APIRouter, services: Services) -> None:
+    database = services.database
+
+    @router.get("/sessions")
+    async def list_sessions(limit: _Limit = 100) -> dict[str, Any]:
+        listed = await database.list_sessions(services.clock(), limit)
+        return {"sessions": [_session(info) for info in listed]}
+
+    @router.post("/sessions/revoke")
+    async def revoke_sessions(
+        body: Annotated[EndedSessions, Depends(json_body(EndedSessions))],
+    ) -> dict[str, Any]:
+        if len(body.model_dump(exclude_none=True)) != 1:
+            raise InputError(
+                "which sessions?", hint="Name a session, a verdict, or all of them: one of the three."
+            )
+        digest = None if body.session is None else bytes.fromhex(body.session)
+        ended = await database.end_sessions(services.clock(), digest=digest, verdict_id=body.verdict)
+        if not ended and body.all is None:
+            raise NotFound("no such session is open", hint="`eaa session list` shows those that are.")
+        log.info("sessions revoked", count=ended, digest=body.session, verdict=body.verdict)
+        return {"revoked": ended}
+
+
 def rfc3339(time: datetime) -> str:
     """Return a time as RFC 3339 in UTC."""
     return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
@@ -235,6 +275,16 @@ def _verdict(record: VerdictRecord) -> dict[str, Any]:
         "simulated": record.document.get("simulated"),
         "failed_checks": record.document.get("failed_checks", []),
         "request_id": record.request_id,
+    }
+
+
+def _session(info: SessionInfo) -> dict[str, Any]:
+    return {
+        "id": info.digest.hex(),
+        "tee": info.tee,
+        "verdict": info.verdict_id,
+        "opened_at": rfc3339(info.opened_at),
+        "expires_at": rfc3339(info.expires_at),
     }
 
 

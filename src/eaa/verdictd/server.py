@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
+from eaa._logging import describe_fault
 from eaa.rats import ConfigurationError
 from eaa.verdictd._files import write_file
-from eaa.verdictd._logging import describe_fault, log
+from eaa.verdictd._logging import log
 from eaa.verdictd.app import create_app
 from eaa.verdictd.bootstrap import DataDirectory, open_services, require_profile
 from eaa.verdictd.keyprovider import serve_key_provider
@@ -24,10 +25,12 @@ from eaa.verdictd.tls import ensure_tls, server_context
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+
+    from fastapi import FastAPI
 
     from eaa.rats import TrustAnchor
-    from eaa.verdictd.services import EndorsementSource, Services
+    from eaa.verdictd.services import EndorsementSource, ReferenceSetSource, Services
     from eaa.verdictd.settings import Settings
 
 __all__ = ["Ready", "serve"]
@@ -44,6 +47,7 @@ class Ready:
     """Where a running Verdictd can be reached, and with what; the line that is printed when it is ready."""
 
     url: str
+    admin_url: str
     ca_file: str
     credential_file: str
     key_provider: str
@@ -64,9 +68,11 @@ async def serve(
     announce: Callable[[Ready], None],
     stop: asyncio.Event,
     background: Sequence[Callable[[], Awaitable[None]]] = (),
+    sets: ReferenceSetSource | None = None,
 ) -> None:
     """Serve until ``stop`` is set; ``announce`` is called once, when every address answers.
 
+    ``sets`` are the signed reference values in the data directory's database.
     ``background`` are coroutine functions that run as long as the server does; one that fails is logged and not started again.
 
     :raises ConfigurationError: when the settings or the data directory cannot be used; nothing serves then.
@@ -75,32 +81,36 @@ async def serve(
     directory = DataDirectory.prepare(settings.data)
     with directory.locked():
         async with AsyncExitStack() as stack:
-            listener = stack.enter_context(_listening(settings.host, settings.port))
-            files = ensure_tls(directory.tls, _names(settings.host), at=now())
+            addresses = [(settings.host, settings.port)]
+            addresses += [] if settings.admin_listen is None else [settings.admin_listen]
+            listeners = [stack.enter_context(_listening(host, port)) for host, port in addresses]
+            names = _names(host for host, _ in addresses)
+            files = ensure_tls(directory.tls, names, at=now())
             context = server_context(files)
             services = await stack.enter_async_context(
-                open_services(settings, directory, anchors=anchors, endorsements=endorsements)
+                open_services(settings, directory, anchors=anchors, endorsements=endorsements, sets=sets)
             )
-            provider, addresses = await serve_key_provider(
+            provider, sockets = await serve_key_provider(
                 services.database,
                 directory.key_provider,
                 tcp=settings.key_provider,
                 allow_remote=settings.key_provider_remote,
             )
             stack.push_async_callback(provider.stop, _GRACE_SECONDS)
-            server = _Server(_config(services, context))
-            port = listener.getsockname()[1]
+            servers = [_Server(_config(app, context)) for app in _applications(services, len(listeners))]
+            urls = [_url(host, each) for (host, _), each in zip(addresses, listeners, strict=True)]
             ready = Ready(
-                url=f"https://{_bracketed(_reachable(settings.host))}:{port}",
+                url=urls[0],
+                admin_url=urls[-1],
                 ca_file=str(files.authority),
                 credential_file=str(directory.credential),
-                key_provider=addresses[0],
+                key_provider=sockets[0],
                 pid=os.getpid(),
                 simulated=any(anchor.simulated for anchor in anchors),
             )
 
             async def renew() -> None:
-                ensure_tls(directory.tls, _names(settings.host), at=now())
+                ensure_tls(directory.tls, names, at=now())
                 context.load_cert_chain(files.certificate, files.key)
 
             jobs = (
@@ -109,15 +119,24 @@ async def serve(
                 _every(PURGE_SECONDS, lambda: _purge(services)),
             )
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(server.serve(sockets=[listener]))
+                for server, listener in zip(servers, listeners, strict=True):
+                    tasks.create_task(server.serve(sockets=[listener]))
                 chores = [tasks.create_task(_guarded(job)) for job in jobs]
-                await server.listening.wait()
+                for server in servers:
+                    await server.listening.wait()
                 write_file(directory.ready, ready.to_json().encode() + b"\n", mode=0o644)
                 announce(ready)
-                log.info("ready", url=ready.url, key_provider=ready.key_provider, also=list(addresses[1:]))
+                log.info(
+                    "ready",
+                    url=ready.url,
+                    admin_url=ready.admin_url,
+                    key_provider=ready.key_provider,
+                    also=list(sockets[1:]),
+                )
                 await stop.wait()
                 directory.ready.unlink(missing_ok=True)
-                server.should_exit = True
+                for server in servers:
+                    server.should_exit = True
                 for chore in chores:
                     chore.cancel()
             log.info("stopped")
@@ -139,9 +158,16 @@ class _Server(uvicorn.Server):
         self.listening.set()
 
 
-def _config(services: Services, context: ssl.SSLContext) -> uvicorn.Config:
+def _applications(services: Services, listeners: int) -> tuple[FastAPI, ...]:
+    """Return what each listener serves: all of it, or the guests' and the administrators' part."""
+    if listeners == 1:
+        return (create_app(services),)
+    return create_app(services, administration=False), create_app(services, guests=False)
+
+
+def _config(app: FastAPI, context: ssl.SSLContext) -> uvicorn.Config:
     return uvicorn.Config(
-        create_app(services),
+        app,
         http="httptools",
         ws="none",
         lifespan="off",
@@ -172,18 +198,22 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         except OSError as error:
             raise ConfigurationError(
                 f"cannot listen on {host}:{port}: {error.strerror}",
-                hint="Choose another port with --listen, or 0 for a free one.",
+                hint="Choose another port, or 0 for a free one.",
             ) from error
         yield listener
 
 
-def _names(host: str) -> list[str]:
+def _names(hosts: Iterable[str]) -> list[str]:
     """Return the names that the certificate vouches for."""
-    names = ["localhost", "127.0.0.1", "::1"]
-    return [*names, socket.gethostname()] if host in _ANY else [*names, host]
+    own = (socket.gethostname() if host in _ANY else host for host in hosts)
+    return ["localhost", "127.0.0.1", "::1", *dict.fromkeys(own)]
 
 
 _ANY: Final = ("0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
+
+
+def _url(host: str, listener: socket.socket) -> str:
+    return f"https://{_bracketed(_reachable(host))}:{listener.getsockname()[1]}"
 
 
 def _reachable(host: str) -> str:

@@ -17,13 +17,14 @@ __all__ = ["Settings"]
 class Settings:
     """How a Verdictd runs.
 
-    ``port`` 0 takes a free one; ``key_provider`` adds a TCP address to the Unix socket; ``policies`` say what is accepted of each
-    family of TEEs (:class:`~eaa.verifier.Verifier`).
+    ``port`` 0 takes a free one; with ``admin_listen`` (host and port) the administration is served there, and only there; ``key_provider`` adds a TCP address to the Unix socket; ``policies`` say what is accepted of each
+    family of TEEs (:class:`~eaa.verifier.Verifier`), ``require_init_data`` of which kinds of TEE no guest is accepted without init-data.
     """
 
     data: Path
     host: str = "127.0.0.1"
     port: int = 8443
+    admin_listen: tuple[str, int] | None = None
     production: bool = False
     key_provider: str | None = None
     key_provider_remote: bool = False
@@ -31,3 +32,4 @@ class Settings:
     token_lifetime: timedelta = timedelta(minutes=5)
     log_level: str = "INFO"
     policies: tuple[object, ...] = ()
+    require_init_data: frozenset[str] = frozenset()

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any, Final
 from eaa.rats import PolicyError, Rule, Stage
 from eaa.tee.registry import kind_of, kinds
 from eaa.verifier.claims import policy_input
+from eaa.verifier.expected_sets import NO_SETS
 from eaa.verifier.policy import TrustClaims, policy_digest, queried_reference_values
-from eaa.verifier.reference import check_reference_values
+from eaa.verifier.set_differences import logged_digests
 from eaa.verifier.trust import CLAIM_NAMES, Tier, status, tier, worst
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping
 
     from eaa.rats import Appraisal, Check, Claims, ReferenceValues
+    from eaa.verifier.expected_sets import ExpectedSets
     from eaa.verifier.policy import PolicyEngine
 
 __all__ = ["Verdict", "appraise", "bounded"]
@@ -107,9 +109,11 @@ async def appraise(
     reference_values: ReferenceValues,
     runtime_data: Mapping[str, Any] | None,
     init_data_claims: Mapping[str, Any] | None = None,
+    sets: ExpectedSets = NO_SETS,
 ) -> Verdict:
     """Apply reference values and policy to an appraisal that already holds the checks of authenticity, binding and posture.
 
+    ``reference_values`` are the owner's own; of the active ``sets`` the one that the evidence matches goes before them.
     ``runtime_data`` is what the evidence's report data binds. The policy is not asked about evidence that is not authentic or not
     bound; a policy that fails denies, with the check ``policy.trust-vector`` that says why.
 
@@ -120,7 +124,15 @@ async def appraise(
     genuine = bool(appraisal.checks) and not (
         appraisal.failing_at(Stage.AUTHENTICITY) or appraisal.failing_at(Stage.BINDING)
     )
-    claims, checks = TrustClaims({}), check_reference_values(appraisal, reference_values)
+    evidence = appraisal.evidence
+    reference_values, checks = sets.check(
+        evidence.tee,
+        evidence.measurements,
+        reference_values,
+        at=appraisal.at,
+        logged=logged_digests(appraisal) if sets.sets else {},
+    )
+    claims = TrustClaims({})
     if not genuine:
         checks += (
             TRUST_VECTOR.not_made(

@@ -20,7 +20,14 @@ if TYPE_CHECKING:
 
     from eaa.rats import Appraisal, ReferenceValues
 
-__all__ = ["Expected", "check_reference_values", "check_registers", "index_reference_values", "rules_of"]
+__all__ = [
+    "Expected",
+    "check_reference_values",
+    "check_registers",
+    "index_reference_values",
+    "rules_of",
+    "satisfies",
+]
 
 
 @cache
@@ -140,13 +147,23 @@ def _check(
         )
     if found is None:
         return rule.failed(str(expected), "not in this evidence")
-    if minimum:
-        return _check_minimum(rule, found, expected)
-    return rule.holds(found in expected, str(expected), found)
-
-
-def _check_minimum(rule: Rule, found: str, expected: Expected) -> Check:
-    minimum = next(iter(expected.values))
-    if len(expected.values) != 1 or not (minimum.isascii() and minimum.isdecimal() and len(minimum) < 6):
+    if not minimum:
+        return rule.holds(found in expected, str(expected), found)
+    least = _minimum(expected)
+    if least is None:
         return rule.failed("exactly one number, the minimum", found)
-    return rule.holds(int(found) >= int(minimum), f"at least {minimum}", found)
+    return rule.holds(satisfies(found, expected, minimum=True), f"at least {least}", found)
+
+
+def satisfies(found: str, expected: Expected, *, minimum: bool) -> bool:
+    """Return whether a register is one of the values, or reaches the one number that is its minimum."""
+    if not minimum:
+        return found in expected
+    least = _minimum(expected)
+    return least is not None and int(found) >= least
+
+
+def _minimum(expected: Expected) -> int | None:
+    text = next(iter(expected.values), "")
+    usable = len(expected.values) == 1 and text.isascii() and text.isdecimal() and len(text) < 6
+    return int(text) if usable else None

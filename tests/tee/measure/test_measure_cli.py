@@ -143,6 +143,25 @@ def test_init_data_goes_into_the_field_of_the_tee(capsys: pytest.CaptureFixture[
     assert call(capsys, "init-data", str(tmp_path / "i.toml"))[0] == 2
 
 
+def test_each_file_of_init_data_has_a_digest_of_its_own(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    policy = "package agent_policy\n"
+    text = (
+        f"version = '0.1.0'\nalgorithm = 'sha256'\n[data]\n'aa.toml' = 'x'\n'policy.rego' = '''{policy}'''\n"
+    )
+    (tmp_path / "i.toml").write_text(text)
+    words = ("init-data", str(tmp_path / "i.toml"), "--tee", "snp", "--events", "--json")
+    status, out, _ = call(capsys, *words)
+    answer = json.loads(out)
+    assert status == 0
+    assert answer["values"] == {"host_data": hashlib.sha256(text.encode()).hexdigest()}
+    assert [(event["what"], event["input"], event["digest"]) for event in answer["events"]] == [
+        ("aa.toml", "init-data", hashlib.sha256(b"x").hexdigest()),
+        ("policy.rego", "agent-policy", hashlib.sha256(policy.encode()).hexdigest()),
+    ]
+
+
 def test_an_sgxs_stream_tells_the_enclave_alone(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     stream = struct.pack("<8sIQ44s", b"ECREATE", 1, 0x2000, b"")
     (tmp_path / "e.sgxs").write_bytes(stream)

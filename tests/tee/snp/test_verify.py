@@ -276,6 +276,7 @@ POLICIES: list[tuple[str, SnpPolicy, list[str], bool]] = [
     ("snp.policy.migrate-ma", SnpPolicy(allow_migrate_ma=True), ["migrate-ma"], True),
     ("snp.platform.alias-check", SnpPolicy(require_alias_check=False), ["alias-check-missing"], True),
     ("snp.policy.single-socket", SnpPolicy(require_single_socket=True), [], False),
+    ("snp.policy.page-swap", SnpPolicy(require_page_swap_disable=True), [], False),
     ("snp.policy.abi", SnpPolicy(minimum_abi=(1, 51)), [], True),
     ("snp.policy.abi", SnpPolicy(minimum_abi=(1, 52)), [], False),
     ("snp.platform.family-advisory", SnpPolicy(products=frozenset({Product.TURIN})), [], False),

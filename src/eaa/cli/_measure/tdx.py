@@ -19,11 +19,13 @@ from eaa.cli._measure.options import (
     listed,
     show,
 )
+from eaa.cli._measure.uki import uki_boot, uki_options
 from eaa.cli._options import json_option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from eaa.tee.efi_boot import UkiBoot
     from eaa.tee.measured import LaunchMeasurement
     from eaa.tee.tdx.acpi import AcpiBlobs
 
@@ -37,6 +39,7 @@ _SECONDS: Final = 60
 @click.option("--kernel", type=KERNEL, help="Kernel that QEMU boots directly (-kernel).")
 @click.option("--initrd", type=INITRD, help="Initial RAM disk (-initrd).")
 @click.option("--cmdline", help="Kernel command line (-append).")
+@uki_options
 @click.option("--memory", type=Memory(), help="Memory of the TD (-m), for RTMR 0.")
 @click.option(
     "--vcpus",
@@ -75,7 +78,7 @@ _SECONDS: Final = 60
 @events_option
 @json_option
 def tdx(*, events: bool, as_json: bool, **options: Any) -> None:
-    """Compute MRTD of a TD, and RTMR 0 to 2 of a direct boot under QEMU.
+    """Compute MRTD of a TD, and RTMR 0 to 2 of a direct boot under QEMU, or RTMR 1 and 2 of a unified kernel image.
 
     RTMR 0 holds the ACPI tables that QEMU generates: it is left out unless the owner gives them, or the machine's arguments for the owner's own
     QEMU to be asked.
@@ -94,10 +97,15 @@ def measured_tdx(options: Mapping[str, Any]) -> LaunchMeasurement:
     header = SetupHeader(options["setup_header"])
     if kernel is None and (initrd is not None or cmdline is not None or header is not SetupHeader.FILE):
         raise click.UsageError("--initrd, --cmdline and --setup-header go with --kernel")
+    boot: DirectBoot | UkiBoot | None = uki_boot(options)
+    if boot is not None and kernel is not None:
+        raise click.UsageError("give --kernel or --uki, not both")
+    if kernel is not None:
+        boot = DirectBoot(kernel, initrd or b"", cmdline or "", header)
     return measure_tdx(
         options["firmware"],
         order=PageOrder(options["page_order"]),
-        boot=DirectBoot(kernel, initrd or b"", cmdline or "", header) if kernel is not None else None,
+        boot=boot,
         memory=options["memory"],
         acpi=_acpi(options),
     )

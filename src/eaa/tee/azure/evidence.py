@@ -4,6 +4,8 @@
 Version 0 writes bytes as lists of numbers: ``{"quote": {"signature", "message", "pcrs"}, "report", "vcek": "<PEM>"}``, or, on TDX,
 ``{"tpm_quote", "hcl_report", "td_quote"}``. Version 1 writes the quote in hex and the rest in URL-safe base64: ``{"version": 1,
 "tpm_quote", "hcl_report", "vcek" or "td_quote"}``. Version 2 is the same, with the report data also in the HCL report's user data.
+
+Beside any of them, ``cc_eventlog`` may hold the VM's firmware's event log in standard base64.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from eaa.tee.azure.hcl import (
     parse_hcl_report,
     parse_runtime_data,
 )
+from eaa.tee.members import event_log_member
 from eaa.tee.snp.evidence import DeliveredCertificate, SnpEvidence, make_evidence
 from eaa.tee.tdx.evidence import TdxQuote, parse_tdx_quote
 from eaa.tee.tpm.evidence import parse_pcr_values
@@ -47,7 +50,7 @@ __all__ = [
 
 AZ_SNP_VTPM: Final = "az-snp-vtpm"
 AZ_TDX_VTPM: Final = "az-tdx-vtpm"
-MAX_EVIDENCE: Final = 512 * 1024
+MAX_EVIDENCE: Final = 1024 * 1024
 _MAX_FIELD: Final = 64 * 1024
 _VERSIONS: Final = frozenset({0, 1, 2})
 _PEM: Final = b"-----BEGIN"
@@ -57,7 +60,8 @@ _PEM: Final = b"-----BEGIN"
 class AzureEvidence:
     """A vTPM's quote, the paravisor's runtime data, and the hardware's evidence that is bound to that.
 
-    ``td_report_data`` is that of the TDREPORT in the HCL report, empty on SNP and where there is no HCL report.
+    ``td_report_data`` is that of the TDREPORT in the HCL report, empty on SNP and where there is no HCL report. ``event_log`` is what
+    came of one, unread, as in :class:`~eaa.tee.tpm.evidence.TpmEvidence`.
     """
 
     tee: str
@@ -67,6 +71,7 @@ class AzureEvidence:
     runtime: RuntimeData
     hardware: SnpEvidence | TdxQuote
     td_report_data: bytes = b""
+    event_log: bytes = b""
 
     @property
     def report_data(self) -> bytes:
@@ -112,7 +117,10 @@ def azure_snp_from_kbs(evidence: Mapping[str, Any], *, raw: bytes | None = None)
     if hcl.runtime.report_type != REPORT_SNP:
         raise _malformed("the HCL report is of another kind of hardware than SNP")
     hardware = make_evidence(hcl.hardware, _certificates(evidence, version))
-    return AzureEvidence(AZ_SNP_VTPM, raw or _dump(evidence), version, quote, hcl.runtime, hardware)
+    log = event_log_member(evidence)
+    return AzureEvidence(
+        AZ_SNP_VTPM, raw or _dump(evidence), version, quote, hcl.runtime, hardware, event_log=log
+    )
 
 
 def azure_tdx_from_kbs(evidence: Mapping[str, Any], *, raw: bytes | None = None) -> AzureEvidence:
@@ -126,8 +134,9 @@ def azure_tdx_from_kbs(evidence: Mapping[str, Any], *, raw: bytes | None = None)
     if hcl.runtime.report_type != REPORT_TDX:
         raise _malformed("the HCL report is of another kind of hardware than TDX")
     hardware = parse_tdx_quote(_bytes(evidence, "td_quote", version))
+    log = event_log_member(evidence)
     return AzureEvidence(
-        AZ_TDX_VTPM, raw or _dump(evidence), version, quote, hcl.runtime, hardware, hcl.td_report_data
+        AZ_TDX_VTPM, raw or _dump(evidence), version, quote, hcl.runtime, hardware, hcl.td_report_data, log
     )
 
 

@@ -27,6 +27,7 @@ from eaa.tee.tpm.kind import (
     boot_registers,
     extended_init_data,
 )
+from eaa.tee.tpm.log import log_claim
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -63,10 +64,11 @@ def _hardware_claims(appraisal: Appraisal, kind: TeeKind) -> dict[str, Any]:
 
 
 def _with_pcrs(appraisal: Appraisal, claims: dict[str, Any]) -> TeeClaims:
-    assert isinstance(appraisal.evidence, AzureEvidence)
-    registers = appraisal.evidence.quote.measurements
+    evidence = appraisal.evidence
+    assert isinstance(evidence, AzureEvidence)
+    registers = evidence.quote.measurements
     return TeeClaims(
-        {**claims, "tpm": dict(registers)},
+        {**claims, "tpm": dict(registers), **log_claim(evidence.event_log, appraisal.checks)},
         bytes.fromhex(registers.get(INIT_DATA_PCR, "")),
         extended_init_data,
     )

@@ -5,8 +5,9 @@
 2. the hardware's report data is the hash of the paravisor's runtime data, and the paravisor asked for it
 3. the runtime data names the vTPM's attestation key, which is thereby anchored
 4. that key signed the quote; the PCR values are those that it quotes
-5. evidence of version 2: the user data in the runtime data is the report data
-6. the quote's extra data is the report data, uncut
+5. the event log that came with it, if all of that holds: it replays to the quoted PCRs, and its content is what was measured
+6. evidence of version 2: the user data in the runtime data is the report data
+7. the quote's extra data is the report data, uncut
 
 The hardware's report data is not the challenge's, so its check of the binding is replaced by step 2's.
 """
@@ -27,6 +28,7 @@ from eaa.tee.snp import rules as snp
 from eaa.tee.snp.evidence import SnpEvidence
 from eaa.tee.snp.verify import snp_verifier
 from eaa.tee.tpm import rules as tpm
+from eaa.tee.tpm.log import check_log
 from eaa.tee.tpm.policy import TpmPolicy
 from eaa.tee.tpm.public import PublicKey, load_spki
 from eaa.tee.tpm.verify import check_clock, check_extra_data, check_quote, quote_facts
@@ -88,7 +90,9 @@ class AzureVerifier:
         checks += check_quote(quote, key)
         checks.append(check_clock(quote, strict=self._tpm_policy.require_safe_clock))
         checks.append(_secure_boot(runtime.configuration))
-        # (5), (6) This challenge.
+        # (5) The log of what was measured.
+        checks += check_log(evidence.event_log, quote, checks)
+        # (6), (7) This challenge.
         checks.append(_user_data(evidence, report_data, required=self._policy.require_user_data))
         checks.append(check_extra_data(evidence.report_data, report_data, truncated=False))
         return Appraisal(evidence, at, tuple(checks), _claims(evidence, hardware.unverified))

@@ -24,7 +24,7 @@ from eaa.tee.dcap.collateral import (
 )
 from eaa.tee.dcap.pck import PckIdentity, read_pck_chain
 from eaa.tee.dcap.quote import CERT_PCK_CHAIN, CertificationData
-from eaa.tee.x509 import Certificate, Chain, ChainReader, Crl, Window, read_crl, revoked_in
+from eaa.tee.x509 import Certificate, Chain, ChainReader, Crl, Window, read_crl, revoked_in, spell_utc
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -342,7 +342,5 @@ def _facts(pck: PckIdentity | None, info: TcbInfo | None, found: _Findings) -> d
     if info is not None:
         facts["tcb_evaluation_number"] = info.evaluation_number
     if found.dated:
-        facts["collateral_valid_until"] = min(each.window.end for each in found.dated).strftime(
-            "%Y-%m-%dT%H:%M:%SZ"
-        )
+        facts["collateral_valid_until"] = spell_utc(min([each.window.end for each in found.dated]))
     return facts

@@ -8,21 +8,22 @@ versions 2 and 3, enclave identity versions 1 and 2). What is signed is the inne
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_args
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from eaa.rats import EndorsementError
+from eaa.tee.dcap import shapes
 from eaa.tee.dcap.ecdsa import verifies
-from eaa.tee.dcap.signed_json import JsonObject, SignedObject, read_signed_object
+from eaa.tee.dcap.signed_json import SignedObject, interpret, read_signed_object, read_time
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from eaa.tee.x509 import Chain, ChainReader, Window
 
 __all__ = [
-    "COMPONENTS",
     "EnclaveIdentity",
     "IdentityLevel",
     "TcbInfo",
@@ -36,30 +37,11 @@ __all__ = [
     "require_signature",
 ]
 
-COMPONENTS: Final = 16
-"""A TCB has exactly 16 component SVNs; any other count is refused, never zipped (attack A6)."""
-_LABELS: Final = ("type", "category")
 TCB_SIGNING: Final = "Intel SGX TCB Signing"
-
-PLATFORM_STATUSES: Final = frozenset(
-    {
-        "UpToDate",
-        "SWHardeningNeeded",
-        "ConfigurationNeeded",
-        "ConfigurationAndSWHardeningNeeded",
-        "OutOfDate",
-        "OutOfDateConfigurationNeeded",
-        "Revoked",
-    }
-)
-ENCLAVE_STATUSES: Final = frozenset(
-    {"UpToDate", "OutOfDate", "ConfigurationNeeded", "OutOfDateConfigurationNeeded", "Revoked"}
-)
-MODULE_STATUSES: Final = frozenset({"UpToDate", "OutOfDate", "Revoked"})
+PLATFORM_STATUSES: Final = frozenset(get_args(shapes.PlatformStatus))
 
 
-@dataclass(frozen=True, slots=True)
-class TcbLevel:
+class TcbLevel(NamedTuple):
     """One level of a platform's TCB: the SVNs it needs, and what Intel says of a platform that has them."""
 
     sgx_components: tuple[int, ...]
@@ -70,8 +52,7 @@ class TcbLevel:
     advisory_ids: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class IdentityLevel:
+class IdentityLevel(NamedTuple):
     """One level of an enclave or module: the SVN it needs, and its status."""
 
     isv_svn: int
@@ -95,7 +76,8 @@ class TdxModule:
 class TcbInfo:
     """What Intel says of one family of platforms (FMSPC, 6 bytes) for one kind of TEE (``id`` ``SGX`` or ``TDX``).
 
-    ``sgx_labels`` and ``tdx_labels`` name the 16 components for a reader (``Early Microcode Update, BIOS``), where Intel does.
+    ``newest`` is the first level as it came, which names the 16 components for a reader (``Early Microcode Update, BIOS``), where
+    Intel does.
     """
 
     id: str
@@ -107,8 +89,7 @@ class TcbInfo:
     levels: tuple[TcbLevel, ...]
     module: TdxModule | None
     module_identities: tuple[TdxModule, ...]
-    sgx_labels: tuple[str, ...] = ()
-    tdx_labels: tuple[str, ...] = ()
+    newest: shapes.Tcb
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,34 +155,33 @@ def parse_tcb_info(signed: SignedObject) -> TcbInfo:
 
     :raises EndorsementError: when a field is missing, of another type, or out of range.
     """
-    body = JsonObject(signed.value, "tcbInfo")
-    version = body.integer("version")
-    if version not in {2, 3}:
-        raise EndorsementError(f"TCB info version {version}; known are 2 and 3")
-    if body.integer("tcbType") != 0:
-        raise EndorsementError("TCB info of a type other than 0 is not defined")
-    kind = body.text("id") if version == 3 else "SGX"
-    if kind not in {"SGX", "TDX"}:
-        raise EndorsementError(f"TCB info for {kind!r}; known are SGX and TDX")
-    tdx = kind == "TDX"
-    given = body.objects("tcbLevels")
-    levels = tuple(_tcb_level(each, version, tdx=tdx) for each in given)
-    if not levels:
-        raise EndorsementError("TCB info without levels")
-    newest = given[0].object("tcb")
-    identities = body.objects("tdxModuleIdentities") if tdx and "tdxModuleIdentities" in body else []
+    version, kind = signed.value.get("version"), signed.value.get("id")
+    if version == 2:
+        return _tcb_info("SGX", interpret(signed, shapes.FlatInfo))
+    if version != 3:
+        raise EndorsementError("TCB info of a version that is not known; known are 2 and 3")
+    if kind == "SGX":
+        return _tcb_info(kind, interpret(signed, shapes.SgxInfo))
+    if kind == "TDX":
+        return _tcb_info(kind, interpret(signed, shapes.TdxInfo))
+    raise EndorsementError("TCB info for a TEE that is not known; known are SGX and TDX")
+
+
+def _tcb_info(kind: str, info: shapes.FlatInfo | shapes.SgxInfo | shapes.TdxInfo) -> TcbInfo:
+    tdx = info if isinstance(info, shapes.TdxInfo) else None
     return TcbInfo(
         id=kind,
-        version=version,
-        window=body.window(f"TCB info ({kind})"),
-        fmspc=body.hex("fmspc", 6),
-        pce_id=body.hex("pceId", 2) if version == 3 or "pceId" in body else b"\0\0",
-        evaluation_number=body.integer("tcbEvaluationDataNumber"),
-        levels=levels,
-        module=_tdx_module(body.object("tdxModule"), "") if tdx else None,
-        module_identities=tuple(_tdx_module(each, each.text("id")) for each in identities),
-        sgx_labels=newest.labels("sgxtcbcomponents", _LABELS) if version == 3 else (),
-        tdx_labels=newest.labels("tdxtcbcomponents", _LABELS) if tdx else (),
+        version=info.version,
+        window=info.window(f"TCB info ({kind})"),
+        fmspc=bytes.fromhex(info.fmspc),
+        pce_id=bytes.fromhex(info.pce_id),
+        evaluation_number=info.tcb_evaluation_data_number,
+        levels=tuple(map(_tcb_level, info.tcb_levels)),
+        module=None if tdx is None else _tdx_module("", tdx.tdx_module, ()),
+        module_identities=tuple(
+            _tdx_module(each.id, each, each.tcb_levels) for each in (tdx.tdx_module_identities if tdx else ())
+        ),
+        newest=info.tcb_levels[0].tcb,
     )
 
 
@@ -210,77 +190,58 @@ def parse_enclave_identity(signed: SignedObject) -> EnclaveIdentity:
 
     :raises EndorsementError: when a field is missing, of another type, or out of range.
     """
-    body = JsonObject(signed.value, "enclaveIdentity")
-    version = body.integer("version")
-    if version not in {1, 2}:
-        raise EndorsementError(f"enclave identity version {version}; known are 1 and 2")
+    version = signed.value.get("version")
+    identity: shapes.IdentityV1 | shapes.IdentityV2
     if version == 2:
-        levels = tuple(_identity_level(each, ENCLAVE_STATUSES) for each in body.objects("tcbLevels"))
-        evaluation_number = body.integer("tcbEvaluationDataNumber")
-        kind = body.text("id")
-    else:
+        identity = interpret(signed, shapes.IdentityV2)
+        levels = tuple(map(_identity_level, identity.tcb_levels))
+        evaluation_number = identity.tcb_evaluation_data_number
+    elif version == 1:
         # Version 1 has one required SVN and no levels; below it the enclave is out of date.
-        required = body.integer("isvsvn", 0xFFFF)
+        identity = interpret(signed, shapes.IdentityV1)
         levels = (
-            IdentityLevel(required, "UpToDate", None, ()),
+            IdentityLevel(identity.isvsvn, "UpToDate", None, ()),
             IdentityLevel(0, "OutOfDate", None, ()),
         )
-        evaluation_number, kind = 0, body.text("id") if "id" in body else "QE"
-    if not levels:
-        raise EndorsementError("enclave identity without levels")
+        evaluation_number = 0
+    else:
+        raise EndorsementError("enclave identity of a version that is not known; known are 1 and 2")
     return EnclaveIdentity(
-        id=kind,
-        version=version,
-        window=body.window(f"enclave identity ({kind})"),
+        id=identity.id,
+        version=identity.version,
+        window=identity.window(f"enclave identity ({identity.id})"),
         evaluation_number=evaluation_number,
-        misc_select=int.from_bytes(body.hex("miscselect", 4), "big"),
-        misc_select_mask=int.from_bytes(body.hex("miscselectMask", 4), "big"),
-        attributes=int.from_bytes(body.hex("attributes", 16), "big"),
-        attributes_mask=int.from_bytes(body.hex("attributesMask", 16), "big"),
-        mr_signer=body.hex("mrsigner", 32),
-        isv_prod_id=body.integer("isvprodid", 0xFFFF),
+        misc_select=int(identity.miscselect, 16),
+        misc_select_mask=int(identity.miscselect_mask, 16),
+        attributes=int(identity.attributes, 16),
+        attributes_mask=int(identity.attributes_mask, 16),
+        mr_signer=bytes.fromhex(identity.mrsigner),
+        isv_prod_id=identity.isvprodid,
         levels=levels,
     )
 
 
-def _tcb_level(level: JsonObject, version: int, *, tdx: bool) -> TcbLevel:
-    tcb = level.object("tcb")
+def _tcb_level(level: shapes.PlatformLevel[Any]) -> TcbLevel:
+    tcb: shapes.Tcb = level.tcb
     return TcbLevel(
-        sgx_components=_components(tcb, "sgxtcbcomponents") if version == 3 else _flat_components(tcb),
-        pce_svn=tcb.integer("pcesvn", 0xFFFF),
-        tdx_components=_components(tcb, "tdxtcbcomponents") if tdx else None,
-        status=level.one_of("tcbStatus", PLATFORM_STATUSES),
-        date=level.time("tcbDate"),
-        advisory_ids=level.texts("advisoryIDs"),
+        tcb.sgx_components,
+        tcb.pcesvn,
+        tcb.tdx_components,
+        level.tcb_status,
+        read_time(level.tcb_date),
+        level.advisory_ids,
     )
 
 
-def _components(tcb: JsonObject, name: str) -> tuple[int, ...]:
-    components = tcb.svns(name)
-    if len(components) != COMPONENTS:
-        raise EndorsementError(f"{name} has {len(components)} entries, exactly {COMPONENTS} are due")
-    return components
+def _identity_level(level: shapes.EnclaveLevel | shapes.ModuleLevel) -> IdentityLevel:
+    return IdentityLevel(level.tcb.isvsvn, level.tcb_status, read_time(level.tcb_date), level.advisory_ids)
 
 
-def _flat_components(tcb: JsonObject) -> tuple[int, ...]:
-    return tuple(tcb.integer(f"sgxtcbcomp{n:02d}svn", 0xFF) for n in range(1, COMPONENTS + 1))
-
-
-def _identity_level(level: JsonObject, statuses: frozenset[str]) -> IdentityLevel:
-    return IdentityLevel(
-        isv_svn=level.object("tcb").integer("isvsvn", 0xFFFF),
-        status=level.one_of("tcbStatus", statuses),
-        date=level.time("tcbDate"),
-        advisory_ids=level.texts("advisoryIDs"),
-    )
-
-
-def _tdx_module(module: JsonObject, name: str) -> TdxModule:
-    levels = module.objects("tcbLevels") if name else []
+def _tdx_module(name: str, module: shapes.Module, levels: Iterable[shapes.ModuleLevel]) -> TdxModule:
     return TdxModule(
         id=name,
-        mr_signer=module.hex("mrsigner", 48),
-        attributes=int.from_bytes(module.hex("attributes", 8), "little"),
-        attributes_mask=int.from_bytes(module.hex("attributesMask", 8), "little"),
-        levels=tuple(_identity_level(each, MODULE_STATUSES) for each in levels),
+        mr_signer=bytes.fromhex(module.mrsigner),
+        attributes=int.from_bytes(bytes.fromhex(module.attributes), "little"),
+        attributes_mask=int.from_bytes(bytes.fromhex(module.attributes_mask), "little"),
+        levels=tuple(map(_identity_level, levels)),
     )

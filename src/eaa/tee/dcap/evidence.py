@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-from base64 import b64decode
 from typing import TYPE_CHECKING, Any
 
-from eaa.rats import EvidenceError
+from eaa.tee.members import base64_member
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["base64_member", "quote_bytes"]
+__all__ = ["quote_bytes"]
 
 
 def quote_bytes(evidence: Mapping[str, Any]) -> bytes:
@@ -20,16 +19,3 @@ def quote_bytes(evidence: Mapping[str, Any]) -> bytes:
     :raises EvidenceError: when there is none.
     """
     return base64_member(evidence.get("quote"), "quote")
-
-
-def base64_member(value: Any, name: str) -> bytes:
-    """Return the bytes of a member in standard base64.
-
-    :raises EvidenceError: when it is something else.
-    """
-    if isinstance(value, str):
-        try:
-            return b64decode(value, validate=True)
-        except ValueError:
-            pass
-    raise EvidenceError(f"the evidence holds no {name} in standard base64", check=f"evidence.{name}")

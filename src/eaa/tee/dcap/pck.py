@@ -7,15 +7,16 @@ section 1.3.5 (extension 1.2.840.113741.1.13.1).
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
-from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from eaa.rats import EndorsementError
-from eaa.tee.der import sequence
+from eaa.tee.der import children, content
 
 if TYPE_CHECKING:
     from eaa.tee.x509 import Chain, ChainReader
@@ -98,131 +99,111 @@ def read_pck_extension(certificate: x509.Certificate) -> PckExtension:
     if not isinstance(raw, x509.UnrecognizedExtension):
         raise EndorsementError("the PCK certificate's SGX extension is of an unknown shape")
     try:
-        return _interpret(asn1.decode_der(_Extension, raw.value))
-    except (ValueError, IndexError) as error:
+        return _interpret(raw.value)
+    except ValueError as error:
         raise EndorsementError(f"the SGX extension cannot be read: {error}") from error
 
 
-@asn1.sequence
-class _Any:
-    oid: x509.ObjectIdentifier
-    value: asn1.TLV
+_SEQUENCE: Final = 0x30
+_BOOLEAN, _OCTETS, _OID, _ENUMERATED = 0x01, 0x04, 0x06, 0x0A
+_OID_CONTENT: Final = bytes.fromhex("2a864886f84d010d01")
+""":data:`SGX_EXTENSION` in DER; the names of all fields begin with it."""
 
 
-@asn1.sequence
-class _Octets:
-    oid: x509.ObjectIdentifier
-    value: bytes
+@cache
+def _head(number: bytes, tag: int, size: int) -> bytes:
+    """Return how a field ``SEQUENCE { SGX_EXTENSION.number, value }`` begins, up to the ``size`` bytes of its value's content."""
+    name = bytes((_OID, len(_OID_CONTENT) + len(number))) + _OID_CONTENT + number
+    return bytes((_SEQUENCE, len(name) + 2 + size)) + name + bytes((tag, size))
 
 
-@asn1.sequence
-class _Svn:
-    oid: x509.ObjectIdentifier
-    value: int
+def _svn(number: int, *values: bytes) -> bytes:
+    """Return a pattern for component ``number`` of the TCB; ``values`` are patterns for integers of one byte, two bytes, …."""
+    fields = (
+        re.escape(_head(bytes((2, number)), 0x02, size)) + b"(?:%b)" % value
+        for size, value in enumerate(values, 1)
+    )
+    return b"(%b)" % b"|".join(fields)
 
 
-@asn1.sequence
-class _Tcb:
-    svn_01: _Svn
-    svn_02: _Svn
-    svn_03: _Svn
-    svn_04: _Svn
-    svn_05: _Svn
-    svn_06: _Svn
-    svn_07: _Svn
-    svn_08: _Svn
-    svn_09: _Svn
-    svn_10: _Svn
-    svn_11: _Svn
-    svn_12: _Svn
-    svn_13: _Svn
-    svn_14: _Svn
-    svn_15: _Svn
-    svn_16: _Svn
-    svn_pce: _Svn
-    cpu_svn: _Octets
-
-
-@asn1.sequence
-class _TcbField:
-    oid: x509.ObjectIdentifier
-    value: _Tcb
-
-
-@asn1.sequence
-class _Extension:
-    ppid: _Octets
-    tcb: _TcbField
-    pce_id: _Octets
-    fmspc: _Octets
-    sgx_type: _Any
-    instance: _Octets | None
-    configuration: _Any | None
-
-
-@asn1.sequence
-class _Flag:
-    oid: x509.ObjectIdentifier
-    value: bool
-
-
-@asn1.sequence
-class _Flags:
-    """pyca decodes classes only, so a SEQUENCE OF is held in a SEQUENCE of one."""
-
-    flags: list[_Flag]
-
-
-_SVN_NAMES: Final = (*(f"svn_{n:02d}" for n in range(1, 17)), "svn_pce")
-_OIDS: Final = tuple(
-    x509.ObjectIdentifier(f"{SGX_EXTENSION.dotted_string}.{suffix}")
-    for suffix in ("1", "2", "3", "4", "5", *(f"2.{n}" for n in range(1, 19)))
+_BYTE: Final = (rb"[\0-\x7f]", rb"\0[\x80-\xff]")
+_WORD: Final = (rb"[\0-\x7f]", rb"\0[\x80-\xff]|[\x01-\x7f].", rb"\0[\x80-\xff].")
+"""Integers of 8 and of 16 bits in DER."""
+_TCB: Final = re.compile(
+    b"".join(_svn(n, *_BYTE) for n in range(1, 17))
+    + _svn(17, *_WORD)
+    + re.escape(_head(b"\2\x12", _OCTETS, 16))
+    + b"(.{16})",
+    re.DOTALL,
 )
-_CONFIGURATION: Final = {
-    f"{SGX_EXTENSION.dotted_string}.7.{n}": name
-    for n, name in enumerate(("dynamic_platform", "cached_keys", "smt_enabled"), start=1)
-}
+"""The content of field 2: every byte is given, except for the SVNs of 16 components and of the PCE, and CPUSVN."""
+_SVN_CONTENT: Final = len(_head(b"\2\1", 0x02, 1))
+_FLAG: Final = re.compile(
+    re.escape(_head(b"\7\0", _BOOLEAN, 1)[:-3]) + rb"([\0-\x7f])\x01\x01([\0\xff])", re.DOTALL
+)
+_FLAG_SIZE: Final = len(_head(b"\7\0", _BOOLEAN, 1)) + 1
+_CONFIGURATION: Final = {1: "dynamic_platform", 2: "cached_keys", 3: "smt_enabled"}
 
 
-def _interpret(fields: _Extension) -> PckExtension:
+def _interpret(der: bytes) -> PckExtension:
     """Check that the fields are the profile's, in its order and range, and name them.
 
     :raises ValueError: when they are not.
     """
-    tcb = fields.tcb.value
-    svns = [getattr(tcb, name) for name in _SVN_NAMES]
-    found = (
-        *(field.oid for field in (fields.ppid, fields.tcb, fields.pce_id, fields.fmspc, fields.sgx_type)),
-        *(svn.oid for svn in svns),
-        tcb.cpu_svn.oid,
-    )
-    if found != _OIDS:
-        raise ValueError("its fields are not the ones the profile names, in its order")
-    *components, pce_svn = (svn.value for svn in svns)
-    if not all(0 <= svn <= 0xFF for svn in components) or not 0 <= pce_svn <= 0xFFFF:
-        raise ValueError("an SVN is out of range")
+    ppid, tcb, pce_id, fmspc, sgx_type, *rest = children(der)
+    components, pce_svn, cpu_svn = _tcb(tcb)
+    instance = _octets(rest.pop(0), 6, 16) if rest and rest[0].startswith(_head(b"\6", _OCTETS, 16)) else None
+    configuration = _configuration(rest.pop(0)) if rest else ()
+    if rest:
+        raise ValueError("it has more fields than the profile names")
     return PckExtension(
-        ppid=_octets(fields.ppid, 16),
-        tcb_components=tuple(components),
+        ppid=_octets(ppid, 1, 16),
+        tcb_components=components,
         pce_svn=pce_svn,
-        cpu_svn=_octets(tcb.cpu_svn, 16),
-        pce_id=_octets(fields.pce_id, 2),
-        fmspc=_octets(fields.fmspc, 6),
-        sgx_type=_SGX_TYPES.get(fields.sgx_type.value.data[-1], "unknown"),
-        platform_instance_id=_octets(fields.instance, 16) if fields.instance else None,
-        configuration=_configuration(fields.configuration) if fields.configuration else (),
+        cpu_svn=cpu_svn,
+        pce_id=_octets(pce_id, 3, 2),
+        fmspc=_octets(fmspc, 4, 6),
+        sgx_type=_SGX_TYPES.get(_value(sgx_type, 5, _ENUMERATED, 1)[0], "unknown"),
+        platform_instance_id=instance,
+        configuration=configuration,
     )
 
 
-def _configuration(field: _Any) -> tuple[tuple[str, bool], ...]:
-    flags = asn1.decode_der(_Flags, sequence(sequence(bytes(field.value.data)))).flags
-    names = [each.oid.dotted_string for each in flags]
+def _value(field: bytes, number: int, tag: int, size: int) -> bytes:
+    head = _head(bytes((number,)), tag, size)
+    if len(field) != len(head) + size or not field.startswith(head):
+        raise ValueError(f"its field {number} is not the one that the profile names")
+    return field[len(head) :]
+
+
+def _octets(field: bytes, number: int, size: int) -> bytes:
+    return _value(field, number, _OCTETS, size)
+
+
+def _constructed(field: bytes, number: int) -> bytes:
+    """Return the content of the SEQUENCE that a field holds."""
+    name, value = children(field)
+    if content(name, _OID) != _OID_CONTENT + bytes((number,)):
+        raise ValueError(f"its field {number} is not the one that the profile names")
+    return content(value, _SEQUENCE)
+
+
+def _tcb(field: bytes) -> tuple[tuple[int, ...], int, bytes]:
+    """Return the SVNs of the components, that of the PCE, and CPUSVN."""
+    found = _TCB.fullmatch(_constructed(field, 2))
+    if found is None:
+        raise ValueError("its TCB is not the one that the profile names, or an SVN is out of range")
+    *components, pce_svn, cpu_svn = found.groups()
+    return tuple(each[-1] for each in components), int.from_bytes(pce_svn[_SVN_CONTENT:], "big"), cpu_svn
+
+
+def _configuration(field: bytes) -> tuple[tuple[str, bool], ...]:
+    """Return the flags by name; one without a name goes by its object identifier."""
+    der = _constructed(field, 7)
+    flags = _FLAG.findall(der)
+    if len(flags) * _FLAG_SIZE != len(der):
+        raise ValueError("its configuration is not a list of flags")
     return tuple(
-        (_CONFIGURATION.get(name, name), each.value) for name, each in zip(names, flags, strict=True)
+        (_CONFIGURATION.get(number[0], f"{SGX_EXTENSION.dotted_string}.7.{number[0]}"), value != b"\0")
+        for number, value in flags
     )
-
-
-def _octets(field: _Octets, size: int) -> bytes:
-    if len(field.value) != size:
-        raise ValueError(f"{len(field.value)} bytes where {size} are due")
-    return field.value

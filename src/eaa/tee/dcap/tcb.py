@@ -91,9 +91,9 @@ def shortfalls(
     """Say which of the SVNs that :func:`match_level` compares are below those of ``level``, for a reader."""
     start = 2 if tdx_components is not None and tdx_components[1] > 0 else 0
     compared = [
-        *_compared("SGX", components, level.sgx_components, info.sgx_labels),
+        *_compared("SGX", components, level.sgx_components, info.newest.sgx_labels),
         ("PCE SVN", pce_svn, level.pce_svn),
-        *_compared("TDX", tdx_components or (), level.tdx_components or (), info.tdx_labels)[start:],
+        *_compared("TDX", tdx_components or (), level.tdx_components or (), info.newest.tdx_labels)[start:],
     ]
     missed = [f"{what} is {has}, needs {needs}" for what, has, needs in compared if has < needs]
     return _for(level, missed)
@@ -118,7 +118,7 @@ def svn_shortfall(what: str, svn: int, levels: Sequence[IdentityLevel]) -> tuple
 
 def _for(level: TcbLevel | IdentityLevel, missed: Sequence[str]) -> tuple[str, ...]:
     """Return one reason that says for which level something is missed, or none."""
-    when = f" of {level.date:%Y-%m-%d}" if level.date is not None else ""
+    when = f" of {level.date.date()}" if level.date is not None else ""
     return (f"for {level.status}{when}, {'; '.join(missed)}",) if missed else ()
 
 

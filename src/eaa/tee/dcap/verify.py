@@ -53,7 +53,7 @@ from eaa.tee.sgx import verify as sgx
 from eaa.tee.sgx.evidence import EnclaveReport, SgxQuote
 from eaa.tee.tdx import verify as tdx
 from eaa.tee.tdx.evidence import TdxQuote
-from eaa.tee.x509 import ChainReader
+from eaa.tee.x509 import ChainReader, spell_utc
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -121,7 +121,7 @@ class DcapVerifier:
             part.certification,
         )
         standing = self._standing(certified, module, endorsements)
-        now = at.strftime("%Y-%m-%dT%H:%M:%SZ")
+        now = spell_utc(at)
 
         vendor = envelope.header.qe_vendor_id
         checks = [
@@ -163,11 +163,10 @@ class DcapVerifier:
             certified.certification, endorsements, tee="SGX" if module is None else "TDX"
         )
         checks = list(platform.checks)
-        # (6) The PCK key signed the QE's report, and the report vouches for the attestation key.
-        key = load_point(certified.attestation_key)
-        vouched = _qe_report(certified, platform, checks)
-        # (7) The QE is Intel's.
         qe = EnclaveReport.parse(certified.qe_report)
+        # (6) The PCK key signed the QE's report, and the report vouches for the attestation key.
+        key = _attestation_key(certified, qe, platform, checks)
+        # (7) The QE is Intel's.
         qe_level = _quoting_enclave(qe, platform.qe_identity, checks) if platform.qe_identity else None
         # (8) The TCB.
         rating = None
@@ -184,7 +183,7 @@ class DcapVerifier:
         return _Standing(
             tuple(checks),
             tuple((each, f"within {each.window}") for each in platform.dated),
-            key if vouched else None,
+            key,
             rating,
             platform.facts,
             platform.pck is not None and platform.pck.chain.anchor.simulated,
@@ -196,8 +195,10 @@ def dcap_verifier(anchors: Sequence[TrustAnchor], policies: Sequence[object]) ->
     return DcapVerifier(anchors, policy_of(AcceptancePolicy, policies))
 
 
-def _qe_report(certified: _Certified, platform: Platform, checks: list[Check]) -> bool:
-    """Step 6. Return whether the attestation key is vouched for by a report whose signature holds."""
+def _attestation_key(
+    certified: _Certified, qe: EnclaveReport, platform: Platform, checks: list[Check]
+) -> EllipticCurvePublicKey | None:
+    """Step 6. Return the attestation key if the report of the quoting enclave, whose signature holds, vouches for it."""
     if platform.pck is None:
         checks.append(rules.QE_SIGNATURE.not_made("signed by the PCK key", "the PCK key is not proven"))
         signed = False
@@ -211,10 +212,10 @@ def _qe_report(certified: _Certified, platform: Platform, checks: list[Check]) -
     digest = (
         sha256(certified.attestation_key + certified.qe_auth_data).digest().ljust(REPORT_DATA_SIZE, b"\0")
     )
-    stated = EnclaveReport.parse(certified.qe_report).report_data
-    bound = stated == digest and load_point(certified.attestation_key) is not None
-    checks.append(rules.QE_BINDING.holds(bound, digest.hex(), stated.hex()))
-    return signed and bound
+    key = load_point(certified.attestation_key)
+    bound = qe.report_data == digest and key is not None
+    checks.append(rules.QE_BINDING.holds(bound, digest.hex(), qe.report_data.hex()))
+    return key if signed and bound else None
 
 
 def _quoting_enclave(

@@ -29,9 +29,7 @@ def rate(
         missed = shortfalls(lowest, info, pck.tcb_components, pck.pce_svn)
         checks.append(rules.TCB_LEVEL.failed(expected, "; ".join(missed)))
         return None
-    checks.append(
-        rules.TCB_LEVEL.passed(expected, f"{found}: {level.status}, level of {level.date:%Y-%m-%d}")
-    )
+    checks.append(rules.TCB_LEVEL.passed(expected, f"{found}: {level.status}, level of {level.date.date()}"))
     return combine(level, [qe_level]) if qe_level is not None else None
 
 

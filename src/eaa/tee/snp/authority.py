@@ -26,6 +26,7 @@ from eaa.tee.x509 import (
     read_crl,
     require_issuer,
     revoked_in,
+    spell_utc,
     split_pem,
 )
 
@@ -352,5 +353,5 @@ def _facts(
             facts["csp_id"] = key.csp_id
     if found.dated:
         end = min(each.window.end for each in found.dated)
-        facts["collateral_valid_until"] = end.strftime("%Y-%m-%dT%H:%M:%SZ")
+        facts["collateral_valid_until"] = spell_utc(end)
     return facts

@@ -26,7 +26,8 @@ class SnpPolicy:
     chips (attack A24); ``csp_ids``, unless empty, the only clouds whose VLEK may sign. ``minimum_tcb`` is held against the reported, the
     committed and the launch TCB, never against firmware that is only provisional. ``vmpls`` are the privilege levels that may ask for a
     report: above 0 it may be the guest's user space (attack A19). ``minimum_abi`` is the least that the guest's policy must demand of the
-    firmware's ABI. ``id_keys`` and ``author_keys`` (48 bytes each), unless empty, are the digests one of which must have signed the guest.
+    firmware's ABI. ``require_page_swap_disable`` refuses a guest whose policy leaves the host able to swap its pages out, and to observe or
+    replay their ciphertext on the way. ``id_keys`` and ``author_keys`` (48 bytes each), unless empty, are the digests one of which must have signed the guest.
 
     There is no switch for debug: no policy accepts a guest whose policy allows it (attack A18).
     """
@@ -41,6 +42,7 @@ class SnpPolicy:
     allow_smt: bool = True
     allow_migrate_ma: bool = False
     require_single_socket: bool = False
+    require_page_swap_disable: bool = False
     require_alias_check: bool = True
     require_ciphertext_hiding: bool = False
     id_keys: frozenset[bytes] = frozenset()

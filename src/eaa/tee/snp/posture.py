@@ -14,6 +14,7 @@ from eaa.tee.snp.report import (
     PLATFORM_CIPHERTEXT_HIDING,
     PLATFORM_SMT,
     POLICY_MIGRATE_MA,
+    POLICY_PAGE_SWAP_DISABLE,
     POLICY_SINGLE_SOCKET,
     POLICY_SMT,
 )
@@ -62,6 +63,7 @@ def check_guest(guest: AttestationReport, product: Product | None, policy: SnpPo
     bits = guest.policy
     migrate = bool(bits & POLICY_MIGRATE_MA)
     single = bool(bits & POLICY_SINGLE_SOCKET)
+    kept = bool(bits & POLICY_PAGE_SWAP_DISABLE)
     least, abi = policy.minimum_abi, guest.policy_abi
     reserved = guest.reserved_set(product)
     vmpls = ", ".join(str(level) for level in sorted(policy.vmpls))
@@ -87,6 +89,11 @@ def check_guest(guest: AttestationReport, product: Product | None, policy: SnpPo
             single or not policy.require_single_socket,
             "SINGLE_SOCKET=1" if policy.require_single_socket else "either",
             f"SINGLE_SOCKET={single:d}",
+        ),
+        rules.PAGE_SWAP.holds(
+            kept or not policy.require_page_swap_disable,
+            "PAGE_SWAP_DISABLE=1" if policy.require_page_swap_disable else "either",
+            f"PAGE_SWAP_DISABLE={kept:d}",
         ),
         rules.POLICY_ABI.holds(abi >= least, "{}.{} or later".format(*least), "{}.{}".format(*abi)),
         _signed_by(rules.ID_KEY, guest.id_key_digest, policy.id_keys),

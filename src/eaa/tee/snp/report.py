@@ -43,6 +43,7 @@ POLICY_ONE: Final = 1 << 17
 POLICY_MIGRATE_MA: Final = 1 << 18
 POLICY_DEBUG: Final = 1 << 19
 POLICY_SINGLE_SOCKET: Final = 1 << 20
+POLICY_PAGE_SWAP_DISABLE: Final = 1 << 25
 POLICY_BITS: Final = {
     "smt_allowed": POLICY_SMT,
     "migrate_ma": POLICY_MIGRATE_MA,
@@ -52,7 +53,7 @@ POLICY_BITS: Final = {
     "mem_aes_256_xts": 1 << 22,
     "rapl_disabled": 1 << 23,
     "ciphertext_hiding": 1 << 24,
-    "page_swap_disabled": 1 << 25,
+    "page_swap_disabled": POLICY_PAGE_SWAP_DISABLE,
 }
 """The bits of the guest policy above its ABI version (56860, section 4.3)."""
 _POLICY_KNOWN: Final = 0xFFFF | POLICY_ONE | sum(POLICY_BITS.values())

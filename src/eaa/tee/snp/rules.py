@@ -189,6 +189,13 @@ SINGLE_SOCKET: Final = Rule(
     f"{ABI}, POLICY.SINGLE_SOCKET",
     "Launch the guest with SINGLE_SOCKET in its policy.",
 )
+PAGE_SWAP: Final = Rule(
+    "snp.policy.page-swap",
+    _P,
+    "The host cannot swap the guest's pages out and back in, if the owner asks for it",
+    f"{ABI}, POLICY.PAGE_SWAP_DISABLE",
+    "Launch the guest with PAGE_SWAP_DISABLE in its policy, on firmware that knows the bit; its memory then stays where it is.",
+)
 POLICY_ABI: Final = Rule(
     "snp.policy.abi",
     _P,

@@ -37,7 +37,7 @@ from eaa.tee.snp.minimum_tcb import open_bulletins
 from eaa.tee.snp.policy import SnpPolicy
 from eaa.tee.snp.posture import check_guest, check_platform
 from eaa.tee.snp.report import ECDSA_P384_SHA384
-from eaa.tee.x509 import ChainReader
+from eaa.tee.x509 import ChainReader, spell_utc
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -116,7 +116,7 @@ class SnpVerifier:
         # (8) The chip signed exactly this report.
         checks.append(_signature(evidence, standing.key))
         # (9) Now, and for this challenge.
-        now = at.strftime("%Y-%m-%dT%H:%M:%SZ")
+        now = spell_utc(at)
         checks.extend(
             dated.rule.holds(dated.window.holds(at), expected, dated.window.found_at(at, now))
             for dated, expected in standing.dated

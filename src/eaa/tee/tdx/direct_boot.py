@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a TD's OVMF and Linux extend into RTMR 0 to 2 when QEMU boots a kernel directly. Pure.
+"""What a TD's OVMF and Linux extend into RTMR 0 to 2 when QEMU boots a kernel directly, or firmware a UKI from a disk. Pure.
 
 The order is that of the event logs of real TDs; RTMR 0 is as edk2 up to stable release 202502 measures it, without Secure Boot keys.
 """
@@ -12,6 +12,7 @@ from uuid import UUID
 
 from eaa.eventlog.types import EventType
 from eaa.tee.direct_boot import DirectBoot, SetupHeader, kernel_event
+from eaa.tee.efi_boot import UkiBoot, uki_events
 from eaa.tee.measured import Input
 from eaa.tee.tdx.td_hob import td_hob_list
 from eaa.tee.tdx.tdvf import SectionType
@@ -21,6 +22,7 @@ from eaa.tee.uefi import (
     SecureBoot,
     boot_menu_events,
     exit_events,
+    firmware_ends,
     load_options,
     secure_boot_events,
     stub_events,
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from eaa.tee.tdx.acpi import AcpiBlobs
     from eaa.tee.tdx.tdvf import Tdvf
 
-__all__ = ["DirectBoot", "SetupHeader", "direct_boot_events"]
+__all__ = ["DirectBoot", "SetupHeader", "direct_boot_events", "uki_boot_events"]
 
 _TD_TABLE: Final = UUID("93bb96af-b9f2-4eb8-9462-e0ba74564236")
 
@@ -52,9 +54,25 @@ def direct_boot_events(
     yield kernel_event(RTMRS, boot, memory)
     yield from boot_menu_events(RTMRS)
     yield RTMRS.action(4, CALLING_BOOT_OPTION)
-    yield RTMRS.separator(4)
+    yield from firmware_ends(RTMRS)
     yield from stub_events(RTMRS, load_options(boot.cmdline, boot.initrd), boot.initrd)
     yield from exit_events(RTMRS)
+
+
+def uki_boot_events(
+    tdvf: Tdvf, boot: UkiBoot, memory: int | None, acpi: AcpiBlobs | None
+) -> Iterator[MeasuredEvent]:
+    """Yield the events of a TD that boots a unified kernel image from a disk; what boot options there are is not known, and RTMR 0 with it.
+
+    :raises InputError: when the firmware or the image cannot be read.
+    :raises ConfigurationError: when the parts do not go together.
+    """
+    yield from _memory_and_store(tdvf, memory)
+    yield from secure_boot_events(RTMRS, SecureBoot())
+    yield from _acpi(acpi)
+    what = "the boot options that firmware makes of the disks and network cards it finds"
+    yield RTMRS.event(1, EventType.EV_EFI_VARIABLE_BOOT, what, None, Input.BOOT_OPTIONS, b"")
+    yield from uki_events(RTMRS, boot, SecureBoot())
 
 
 def _memory_and_store(tdvf: Tdvf, memory: int | None) -> Iterator[MeasuredEvent]:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from eaa.eventlog import parse_event_log, to_trustee
 from eaa.tee.dcap.claims import header_claims, platform_claims
-from eaa.tee.dcap.evidence import base64_member, quote_bytes
+from eaa.tee.dcap.evidence import quote_bytes
 from eaa.tee.dcap.roots import INTEL_ROOT
 from eaa.tee.dcap.verify import dcap_verifier
 from eaa.tee.kind import TeeClaims, TeeKind
+from eaa.tee.members import event_log_member
 from eaa.tee.tdx.evidence import (
     ATTR_DEBUG,
     ATTR_KEY_LOCKER,
@@ -55,11 +56,7 @@ def _required(_: Container[str]) -> frozenset[str]:
 
 
 def _from_kbs(evidence: Mapping[str, Any]) -> TdxQuote:
-    quote = parse_tdx_quote(quote_bytes(evidence))
-    log = evidence.get("cc_eventlog")
-    if log is None or log == "":
-        return quote
-    return replace(quote, event_log=base64_member(log, "cc_eventlog"))
+    return replace(parse_tdx_quote(quote_bytes(evidence)), event_log=event_log_member(evidence))
 
 
 def _claims(appraisal: Appraisal) -> TeeClaims:

@@ -13,9 +13,10 @@ from hashlib import sha384
 from typing import TYPE_CHECKING, Final
 
 from eaa.rats import ConfigurationError
+from eaa.tee.efi_boot import UkiBoot
 from eaa.tee.measured import Input, LaunchMeasurement, MeasuredEvent, measurement_of
 from eaa.tee.ovmf import PAGE
-from eaa.tee.tdx.direct_boot import direct_boot_events
+from eaa.tee.tdx.direct_boot import direct_boot_events, uki_boot_events
 from eaa.tee.tdx.tdvf import parse_tdvf
 
 if TYPE_CHECKING:
@@ -79,13 +80,13 @@ def measure_tdx(
     firmware: bytes,
     *,
     order: PageOrder = PageOrder.PAGE_BY_PAGE,
-    boot: DirectBoot | None = None,
+    boot: DirectBoot | UkiBoot | None = None,
     memory: int | None = None,
     acpi: AcpiBlobs | None = None,
 ) -> LaunchMeasurement:
     """Return what a TD of QEMU's q35 with this firmware measures to.
 
-    :param boot: what is booted directly; without it only MRTD is known.
+    :param boot: what is booted, directly or from a disk; without it only MRTD is known.
     :param memory: bytes; needed for RTMR 0, and for RTMR 1 with QEMU before 10.2.
     :param acpi: the ACPI tables; needed for RTMR 0.
     :raises InputError: when the firmware or the kernel cannot be read.
@@ -95,9 +96,11 @@ def measure_tdx(
     measured = mr_td(tdvf, order)
     of_firmware = MeasuredEvent("mr_td", None, "the firmware's measured sections", measured, Input.FIRMWARE)
     if boot is not None:
-        return measurement_of(
-            {"mr_td": measured}, _LOGGED, (of_firmware, *direct_boot_events(tdvf, boot, memory, acpi))
-        )
+        if isinstance(boot, UkiBoot):
+            events = uki_boot_events(tdvf, boot, memory, acpi)
+        else:
+            events = direct_boot_events(tdvf, boot, memory, acpi)
+        return measurement_of({"mr_td": measured}, _LOGGED, (of_firmware, *events))
     if memory is not None or acpi is not None:
         raise ConfigurationError(
             "memory and ACPI tables say nothing without a kernel",

@@ -124,7 +124,7 @@ def _rate_at(
         missed = shortfalls(lowest, info, pck.tcb_components, pck.pce_svn, svn)
         checks.append(rules.TCB_LEVEL.failed(expected, f"{when}: {'; '.join(missed)}"))
     else:
-        text = f"{found}: {level.status}, level of {level.date:%Y-%m-%d}"
+        text = f"{found}: {level.status}, level of {level.date.date()}"
         checks.append(rules.TCB_LEVEL.passed(expected, text))
     parts = [qe_level] if qe_level is not None else []
     if svn[1] > 0:

@@ -81,13 +81,14 @@ class EnrolledAk:
         return cls.of_area(key.area) if key.area is not None else cls(spki=key.spki)
 
     def to_endorsement(self) -> Endorsement:
-        """Return the record to keep."""
+        """Return the record to keep; its content is all of it, and is what a file of it holds."""
         record = {
             "version": _VERSION,
             "name": self.name.hex(),
             "public_key": b64encode(self.spki).decode(),
             "public_area": b64encode(self.area.raw).decode() if self.area else None,
             "ek_certificate": b64encode(self.ek_certificate).decode(),
+            "ek_issuers": self.ek_issuers.decode("ascii"),
             "reset_count": self.reset_count,
         }
         content = {name: value for name, value in record.items() if value not in (None, "")}
@@ -122,7 +123,7 @@ def _parse_record(content: bytes) -> EnrolledAk:
     if name and not _is_name(name):
         raise EvidenceError("its name is no TPM name")
     certificate = b64decode(_text(record, "ek_certificate"), validate=True)
-    return EnrolledAk(name, spki, area, certificate, b"", resets)
+    return EnrolledAk(name, spki, area, certificate, _text(record, "ek_issuers").encode("ascii"), resets)
 
 
 def _text(record: dict[str, Any], name: str) -> str:

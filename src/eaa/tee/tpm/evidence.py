@@ -7,6 +7,8 @@ TPMS_ATTEST>", "pcrs": ["<hex of SHA-256 PCR 0>", … 24]}}``.
 Ours: ``{"tpm2": {"message": …, "signature": …, "pcrs": …, "ak": …}}``, each the base64 of a file: what ``tpm2_quote`` writes with
 ``--message``, ``--signature`` and ``--pcr``, and the key as PEM, DER, TPM2B_PUBLIC or TPMT_PUBLIC. A key in a TPM's own form brings its
 attributes and its name; the other forms are the bare key.
+
+Beside either, ``cc_eventlog`` may hold the firmware's event log, the base64 of ``binary_bios_measurements``.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from eaa._json import parse_json
 from eaa.rats import EvidenceError
+from eaa.tee.members import EVENT_LOG, event_log_member
 from eaa.tee.tpm.pcr_file import parse_pcr_file
 from eaa.tee.tpm.public import PublicArea, parse_public
 from eaa.tee.tpm.quote import MAX_PCR, PcrBank, TpmQuote, parse_attest, parse_signature
@@ -39,7 +42,8 @@ __all__ = [
     "tpm_evidence_from_kbs",
 ]
 
-MAX_EVIDENCE: Final = 64 * 1024
+MAX_EVIDENCE: Final = 1024 * 1024
+"""Nearly all of it is for the event log, of which firmware writes some ten to some hundred kilobytes."""
 _PCR_SIZE: Final = 32
 _MAX_FIELD: Final = 16 * 1024
 _PEM: Final = (b"-----BEGIN PUBLIC KEY-----", b"-----END PUBLIC KEY-----")
@@ -58,11 +62,16 @@ class AttestationKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TpmEvidence:
-    """A quote of a TPM and the key that it says signed it."""
+    """A quote of a TPM and the key that it says signed it.
+
+    ``event_log`` is the firmware's log that came with it, as it came, or empty: nobody signed it, and it is read only once the quote
+    has proven genuine (attack B9).
+    """
 
     raw: bytes
     quote: TpmQuote
     key: AttestationKey
+    event_log: bytes = b""
 
     @property
     def tee(self) -> str:
@@ -94,7 +103,7 @@ def parse_tpm_evidence(data: bytes) -> TpmEvidence:
     if not isinstance(document, dict):
         raise EvidenceError("TPM evidence is a JSON object", check="evidence.format")
     if "tpm2" in document:
-        return _from_files(bytes(data), document["tpm2"])
+        return _from_files(bytes(data), document["tpm2"], event_log_member(document))
     return _from_coco(bytes(data), document)
 
 
@@ -106,12 +115,17 @@ def tpm_evidence_from_kbs(evidence: Mapping[str, Any]) -> TpmEvidence:
     return _from_coco(json.dumps(dict(evidence), separators=(",", ":")).encode(), evidence)
 
 
-def bundle_tpm2_tools(*, message: bytes, signature: bytes, pcrs: bytes, key: bytes) -> bytes:
-    """Return our JSON for the files of ``tpm2_quote`` and ``tpm2_createak``."""
+def bundle_tpm2_tools(
+    *, message: bytes, signature: bytes, pcrs: bytes, key: bytes, event_log: bytes = b""
+) -> bytes:
+    """Return our JSON for the files of ``tpm2_quote`` and ``tpm2_createak``, with the firmware's event log if it is given."""
     files = {"message": message, "signature": signature, "pcrs": pcrs, "ak": key}
-    return json.dumps(
-        {"tpm2": {name: b64encode(content).decode() for name, content in files.items()}}
-    ).encode()
+    document: dict[str, Any] = {
+        "tpm2": {name: b64encode(content).decode() for name, content in files.items()}
+    }
+    if event_log:
+        document[EVENT_LOG] = b64encode(event_log).decode()
+    return json.dumps(document).encode()
 
 
 def _from_coco(raw: bytes, document: Mapping[str, Any]) -> TpmEvidence:
@@ -128,10 +142,11 @@ def _from_coco(raw: bytes, document: Mapping[str, Any]) -> TpmEvidence:
             {Algorithm.SHA256: parse_pcr_values(quote.get("pcrs"))},
         ),
         AttestationKey(_base64(document, "ak_public")),
+        event_log_member(document),
     )
 
 
-def _from_files(raw: bytes, files: Any) -> TpmEvidence:
+def _from_files(raw: bytes, files: Any, event_log: bytes) -> TpmEvidence:
     if not isinstance(files, dict):
         raise EvidenceError("tpm2 is an object of four files", check="evidence.format")
     message = _base64(files, "message")
@@ -144,6 +159,7 @@ def _from_files(raw: bytes, files: Any) -> TpmEvidence:
             {bank: PcrBank(values) for bank, values in parse_pcr_file(_base64(files, "pcrs")).items()},
         ),
         parse_key(_base64(files, "ak")),
+        event_log,
     )
 
 

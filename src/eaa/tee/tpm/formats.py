@@ -45,7 +45,8 @@ def parse_go_tpm_tools(data: bytes) -> TpmEvidence:
     if not quotes:
         raise EvidenceError("the attestation holds no quote", check=_FORMAT)
     best = max(quotes, key=lambda quote: max((each.bank for each in quote.attest.selections), default=0))
-    return TpmEvidence(data, best, parse_key(key))
+    log = next((value for number, value in fields if number == 3 and isinstance(value, bytes)), b"")
+    return TpmEvidence(data, best, parse_key(key), log)
 
 
 def _go_quote(data: bytes) -> TpmQuote:
@@ -113,7 +114,8 @@ def parse_go_attestation(data: bytes) -> TpmEvidence:
             bank = int(_GO_HASHES[each["DigestAlg"]])
             pcrs.setdefault(bank, {})[int(each["Index"])] = b64decode(each["Digest"], validate=True)
         public = b64decode(key, validate=True)
-    except (KeyError, TypeError, ValueError) as error:
+        log = b64decode(document["Log"].get("Raw") or "", validate=True)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise EvidenceError("this is no dump of go-attestation", check=_FORMAT) from error
     for bank, values in pcrs.items():
         _require_sizes(bank, values)
@@ -123,7 +125,7 @@ def parse_go_attestation(data: bytes) -> TpmEvidence:
         parse_signature(signature),
         {bank: PcrBank(values) for bank, values in pcrs.items()},
     )
-    return TpmEvidence(data, quoted, parse_key(public))
+    return TpmEvidence(data, quoted, parse_key(public), log)
 
 
 def parse_enacttrust(data: bytes, key: AttestationKey) -> TpmEvidence:

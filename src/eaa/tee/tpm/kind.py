@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from eaa.tee.kind import TeeClaims, TeeKind
 from eaa.tee.tpm.evidence import TpmEvidence, parse_tpm_evidence, tpm_evidence_from_kbs
+from eaa.tee.tpm.log import log_claim
 from eaa.tee.tpm.quote import MAX_PCR, register_name
 from eaa.tee.tpm.verify import tpm_verifier
 from eaa.tee.tpm.wire import Algorithm
@@ -76,11 +77,15 @@ def _required(expected: Container[str]) -> frozenset[str]:
 
 
 def _claims(appraisal: Appraisal) -> TeeClaims:
-    """Trustee's: the quoted PCRs and the key's DER in base64."""
+    """Trustee's: the quoted PCRs, the key's DER in base64, and the events of the log if one came."""
     evidence = appraisal.evidence
     assert isinstance(evidence, TpmEvidence)
     registers = dict(evidence.measurements)
-    claims = {**registers, "ak_public": b64encode(evidence.key.spki).decode()}
+    claims = {
+        **registers,
+        "ak_public": b64encode(evidence.key.spki).decode(),
+        **log_claim(evidence.event_log, appraisal.checks),
+    }
     return TeeClaims(claims, bytes.fromhex(registers.get(INIT_DATA_PCR, "")), extended_init_data)
 
 

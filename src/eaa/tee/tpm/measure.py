@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a guest's TPM will measure when OVMF boots a kernel that QEMU hands over: PCRs 1 to 7 and 9. Pure.
+"""What a guest's TPM will measure when OVMF boots a kernel that QEMU hands over, or a unified kernel image from a disk. Pure.
 
-The order of the events is that of a guest's event log (edk2's OVMF 2022.11, QEMU 7.2, Linux 6.1; ``make interop-vm``).
+The order of the events is that of guests' event logs (edk2's OVMF 2022.11, QEMU 7.2, Linux 6.1; ``make interop-vm``).
 """
 
 from __future__ import annotations
@@ -9,13 +9,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from eaa.eventlog.types import EventType
+from eaa.rats import ConfigurationError
 from eaa.tee.direct_boot import kernel_event
+from eaa.tee.efi_boot import UkiBoot, uki_events
 from eaa.tee.measured import Input, LaunchMeasurement, MeasuredEvent, measurement_of
 from eaa.tee.uefi import (
     CALLING_BOOT_OPTION,
     SecureBoot,
     boot_menu_events,
     exit_events,
+    firmware_ends,
     load_options,
     pcrs,
     secure_boot_events,
@@ -36,40 +39,62 @@ BANKS: Final = ("sha256", "sha384")
 NO_KEYS: Final = SecureBoot(state=b"\0")
 """A firmware with Secure Boot that has no keys, as of a variable store that nobody has written to."""
 
-_PREDICTED: Final = (1, 2, 3, 4, 5, 6, 7, 9)
+_DIRECT: Final = (1, 2, 3, 4, 5, 6, 7, 9)
+_UKI: Final = (2, 3, 4, 5, 6, 7, 9, 11)
 _WHY_NOT_0: Final = "the firmware's volume of PEI drivers as it lies in memory: OVMF writes what it finds of the machine into it, then measures it"
 
 
+_WHY_NOT_1: Final = "the boot options that firmware makes of the disks and network cards it finds"
+
+
 def measure_tpm(
-    boot: DirectBoot,
+    boot: DirectBoot | UkiBoot,
     *,
     memory: int | None = None,
     secure_boot: SecureBoot = NO_KEYS,
     bank: str = BANKS[0],
 ) -> LaunchMeasurement:
-    """Return what a TPM has after OVMF and Linux' EFI stub have run, of a machine without option ROMs and network boot.
+    """Return what a TPM has once the kernel's EFI stub has run, of a machine without option ROMs and network boot.
 
-    PCR 0 is not known in advance. PCR 8 and those from 10 on are left to what runs in the guest.
+    PCR 0 is not known in advance. PCR 8 and those from 10 on, but 11 of a UKI, are left to what runs in the guest.
 
-    :param memory: bytes; needed for PCR 4 where QEMU fills in the kernel's setup header.
-    :raises InputError: when the kernel cannot be read.
+    :param memory: bytes; needed for PCR 4 of a direct boot where QEMU fills in the kernel's setup header.
+    :param secure_boot: of a direct boot, one that is not enabled: firmware measures which key allows the kernel, and QEMU's change breaks its signature.
+    :raises InputError: when the kernel or the image cannot be read.
     :raises ConfigurationError: when the parts do not go together.
     """
     platform = pcrs(bank)
-    names = tuple(platform.registers[index] for index in _PREDICTED)
-    return measurement_of({}, names, _events(platform, boot, memory, secure_boot), bank)
+    if isinstance(boot, UkiBoot):
+        numbers, events = _UKI, _of_uki(platform, boot, secure_boot)
+    elif secure_boot.enabled:
+        raise ConfigurationError(
+            "a kernel that QEMU hands over is not computed for a firmware with Secure Boot enabled",
+            hint="Give a variable store without a platform key, or boot a unified kernel image.",
+        )
+    else:
+        numbers, events = _DIRECT, _of_direct_boot(platform, boot, memory, secure_boot)
+    names = tuple(platform.registers[number] for number in numbers)
+    return measurement_of({}, names, (_firmware(platform), *events), bank)
 
 
-def _events(
-    platform: Platform, boot: DirectBoot, memory: int | None, secure_boot: SecureBoot
-) -> Iterator[MeasuredEvent]:
+def _firmware(platform: Platform) -> MeasuredEvent:
     kind = EventType.EV_EFI_PLATFORM_FIRMWARE_BLOB
-    yield platform.event(0, kind, _WHY_NOT_0, None, Input.FIRMWARE, b"")
-    yield from secure_boot_events(platform, secure_boot)
+    return platform.event(0, kind, _WHY_NOT_0, None, Input.FIRMWARE, b"")
+
+
+def _of_direct_boot(
+    platform: Platform, boot: DirectBoot, memory: int | None, policy: SecureBoot
+) -> Iterator[MeasuredEvent]:
+    yield from secure_boot_events(platform, policy)
     yield kernel_event(platform, boot, memory)
     yield from boot_menu_events(platform)
     yield platform.action(4, CALLING_BOOT_OPTION)
-    for index in range(7):
-        yield platform.separator(index)
+    yield from firmware_ends(platform)
     yield from stub_events(platform, load_options(boot.cmdline, boot.initrd), boot.initrd)
     yield from exit_events(platform)
+
+
+def _of_uki(platform: Platform, boot: UkiBoot, policy: SecureBoot) -> Iterator[MeasuredEvent]:
+    yield from secure_boot_events(platform, policy)
+    yield platform.event(1, EventType.EV_EFI_VARIABLE_BOOT, _WHY_NOT_1, None, Input.BOOT_OPTIONS, b"")
+    yield from uki_events(platform, boot, policy)

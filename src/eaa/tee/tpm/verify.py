@@ -6,7 +6,8 @@
 3. the key signed the quote, with a hash that holds
 4. the quote selects PCRs, and the values given are those it speaks of
 5. clock: safe, and no fewer resets than at enrolment
-6. every window of time holds now; the extra data is the expected report data
+6. the event log that came with it, if the key is anchored and signed these PCRs: it replays to them, and its content is what was measured
+7. every window of time holds now; the extra data is the expected report data
 
 Step 2 repeats from quote to quote and is remembered by content in a bounded cache: another key, record or list is another entry, so
 nothing outlives what it rests on.
@@ -22,11 +23,12 @@ from eaa.rats import Appraisal, Claims, EvidenceError
 from eaa.tee.kind import policy_of
 from eaa.tee.tpm import rules
 from eaa.tee.tpm.anchor import anchor_key
+from eaa.tee.tpm.log import check_log
 from eaa.tee.tpm.policy import TpmPolicy
 from eaa.tee.tpm.public import load_spki, verifies
 from eaa.tee.tpm.quote import bank_name, pcr_digest
 from eaa.tee.tpm.wire import Algorithm
-from eaa.tee.x509 import ChainReader
+from eaa.tee.x509 import ChainReader, spell_utc
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,9 +81,11 @@ class TpmVerifier:
         # (5) The clock.
         checks.append(check_clock(quote, strict=self._policy.require_safe_clock))
         checks.append(_resets(quote, standing))
-        # (6) Now, and for this challenge.
+        # (6) The log of what was measured.
+        checks += check_log(evidence.event_log, quote, checks)
+        # (7) Now, and for this challenge.
         if standing.dated:
-            now = at.strftime("%Y-%m-%dT%H:%M:%SZ")
+            now = spell_utc(at)
             checks.extend(
                 rules.DATES.holds(window.holds(at), f"within {window}", window.found_at(at, now))
                 for window in standing.dated

@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shapes of Intel's signed statements on the wire: which members, of which type, in which range.
+
+From Intel's PCS API documentation, "Get TCB Info" and "Get Quoting Enclave Identity" (v2 to v4 of the API). Members that are not named
+here are passed over, and nothing else is: :func:`~eaa.tee.dcap.signed_json.interpret` refuses what does not fit.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Final, Generic, Literal, TypeVar
+
+from msgspec import Meta, Struct, field
+
+from eaa.tee.dcap.signed_json import Dated, Number, Time
+
+__all__ = [
+    "COMPONENTS",
+    "Component",
+    "EnclaveLevel",
+    "EnclaveStatus",
+    "EvaluationNumbers",
+    "FlatInfo",
+    "IdentityV1",
+    "IdentityV2",
+    "Module",
+    "ModuleLevel",
+    "ModuleStatus",
+    "NamedModule",
+    "PlatformLevel",
+    "PlatformStatus",
+    "SgxInfo",
+    "SgxTcb",
+    "Tcb",
+    "TdxInfo",
+    "TdxTcb",
+]
+
+COMPONENTS: Final = 16
+"""A TCB has exactly 16 component SVNs; any other count is refused, never zipped (attack A6)."""
+
+PlatformStatus = Literal[
+    "UpToDate",
+    "SWHardeningNeeded",
+    "ConfigurationNeeded",
+    "ConfigurationAndSWHardeningNeeded",
+    "OutOfDate",
+    "OutOfDateConfigurationNeeded",
+    "Revoked",
+]
+EnclaveStatus = Literal[
+    "UpToDate", "OutOfDate", "ConfigurationNeeded", "OutOfDateConfigurationNeeded", "Revoked"
+]
+ModuleStatus = Literal["UpToDate", "OutOfDate", "Revoked"]
+
+_Byte = Annotated[int, Meta(ge=0, le=0xFF)]
+_Word = Annotated[int, Meta(ge=0, le=0xFFFF)]
+_SOME: Final = Meta(min_length=1)
+_Tcb = TypeVar("_Tcb")
+
+
+_MAX_LABEL: Final = 64
+
+
+def _hex(size: int) -> Meta:
+    return Meta(pattern=rf"^[0-9A-Fa-f]{{{2 * size}}}\Z")
+
+
+_Hex2 = Annotated[str, _hex(2)]
+_Hex4 = Annotated[str, _hex(4)]
+_Hex6 = Annotated[str, _hex(6)]
+_Hex8 = Annotated[str, _hex(8)]
+_Hex16 = Annotated[str, _hex(16)]
+_Hex32 = Annotated[str, _hex(32)]
+_Hex48 = Annotated[str, _hex(48)]
+
+
+class Component(Struct, gc=False):
+    """One component of a TCB; ``type`` and ``category`` are for a reader, and nothing of them is decided upon."""
+
+    svn: _Byte
+    type: Any = None
+    category: Any = None
+
+    @property
+    def label(self) -> str:
+        """Return both, shortened."""
+        return ", ".join([text for text in (self.type, self.category) if type(text) is str])[:_MAX_LABEL]
+
+
+_Components = Annotated[list[Component], Meta(min_length=COMPONENTS, max_length=COMPONENTS)]
+
+
+class SgxTcb(Struct):
+    """The SVNs of a level since TCB info version 3."""
+
+    sgxtcbcomponents: _Components
+    pcesvn: _Word
+
+    @property
+    def sgx_components(self) -> tuple[int, ...]:
+        """The SVNs in order."""
+        return tuple([each.svn for each in self.sgxtcbcomponents])
+
+    @property
+    def sgx_labels(self) -> tuple[str, ...]:
+        """What the components are, for a reader."""
+        return tuple([each.label for each in self.sgxtcbcomponents])
+
+    @property
+    def tdx_components(self) -> tuple[int, ...] | None:
+        """The SVNs of the TDX module's components; None where there are none."""
+        return None
+
+    @property
+    def tdx_labels(self) -> tuple[str, ...]:
+        """What they are, for a reader."""
+        return ()
+
+
+class TdxTcb(SgxTcb):
+    """The same of a platform with TDX."""
+
+    tdxtcbcomponents: _Components
+
+    @property
+    def tdx_components(self) -> tuple[int, ...] | None:
+        """The SVNs in order."""
+        return tuple([each.svn for each in self.tdxtcbcomponents])
+
+    @property
+    def tdx_labels(self) -> tuple[str, ...]:
+        """What they are, for a reader."""
+        return tuple([each.label for each in self.tdxtcbcomponents])
+
+
+class FlatTcb(Struct):
+    """The same in version 2: a member for each component."""
+
+    sgxtcbcomp01svn: _Byte
+    sgxtcbcomp02svn: _Byte
+    sgxtcbcomp03svn: _Byte
+    sgxtcbcomp04svn: _Byte
+    sgxtcbcomp05svn: _Byte
+    sgxtcbcomp06svn: _Byte
+    sgxtcbcomp07svn: _Byte
+    sgxtcbcomp08svn: _Byte
+    sgxtcbcomp09svn: _Byte
+    sgxtcbcomp10svn: _Byte
+    sgxtcbcomp11svn: _Byte
+    sgxtcbcomp12svn: _Byte
+    sgxtcbcomp13svn: _Byte
+    sgxtcbcomp14svn: _Byte
+    sgxtcbcomp15svn: _Byte
+    sgxtcbcomp16svn: _Byte
+    pcesvn: _Word
+    sgx_labels: ClassVar[tuple[str, ...]] = ()
+    tdx_labels: ClassVar[tuple[str, ...]] = ()
+    tdx_components: ClassVar[None] = None
+
+    @property
+    def sgx_components(self) -> tuple[int, ...]:
+        """The SVNs in order."""
+        return tuple([getattr(self, f"sgxtcbcomp{n:02d}svn") for n in range(1, COMPONENTS + 1)])
+
+
+Tcb = FlatTcb | SgxTcb | TdxTcb
+
+
+class IsvTcb(Struct):
+    """The SVN of an enclave or a module."""
+
+    isvsvn: _Word
+
+
+class _Level(Struct, rename="camel", kw_only=True):
+    tcb_date: Time
+    advisory_ids: tuple[Annotated[str, Meta(max_length=64)], ...] = field(name="advisoryIDs", default=())
+
+
+class PlatformLevel(_Level, Generic[_Tcb], rename="camel", kw_only=True):
+    """A level of a platform's TCB."""
+
+    tcb: _Tcb
+    tcb_status: PlatformStatus
+
+
+class EnclaveLevel(_Level, rename="camel", kw_only=True):
+    """A level of a quoting enclave."""
+
+    tcb: IsvTcb
+    tcb_status: EnclaveStatus
+
+
+class ModuleLevel(_Level, rename="camel", kw_only=True):
+    """A level of a TDX module."""
+
+    tcb: IsvTcb
+    tcb_status: ModuleStatus
+
+
+class Module(Struct, rename="camel"):
+    """Who signs the TDX module that has no version, and its attributes."""
+
+    mrsigner: _Hex48
+    attributes: _Hex8
+    attributes_mask: _Hex8
+
+
+class NamedModule(Module, rename="camel"):
+    """The same of the TDX modules of one major version, and their levels."""
+
+    id: str
+    tcb_levels: list[ModuleLevel]
+
+
+class _Info(Dated, rename="camel", kw_only=True):
+    version: Number
+    tcb_type: Literal[0]
+    fmspc: _Hex6
+    tcb_evaluation_data_number: Number
+
+
+class FlatInfo(_Info, rename="camel", kw_only=True):
+    """TCB info version 2, which is always SGX's."""
+
+    pce_id: _Hex2 = "0000"
+    tcb_levels: Annotated[list[PlatformLevel[FlatTcb]], _SOME]
+
+
+class SgxInfo(_Info, rename="camel", kw_only=True):
+    """TCB info version 3 for SGX."""
+
+    pce_id: _Hex2
+    tcb_levels: Annotated[list[PlatformLevel[SgxTcb]], _SOME]
+
+
+class TdxInfo(_Info, rename="camel", kw_only=True):
+    """TCB info version 3 for TDX."""
+
+    pce_id: _Hex2
+    tcb_levels: Annotated[list[PlatformLevel[TdxTcb]], _SOME]
+    tdx_module: Module
+    tdx_module_identities: tuple[NamedModule, ...] = ()
+
+
+class _Identity(Dated, rename="camel", kw_only=True):
+    version: Number
+    miscselect: _Hex4
+    miscselect_mask: _Hex4
+    attributes: _Hex16
+    attributes_mask: _Hex16
+    mrsigner: _Hex32
+    isvprodid: _Word
+
+
+class IdentityV1(_Identity, rename="camel", kw_only=True):
+    """Enclave identity version 1: one required SVN and no levels."""
+
+    id: str = "QE"
+    isvsvn: _Word
+
+
+class IdentityV2(_Identity, rename="camel", kw_only=True):
+    """Enclave identity version 2."""
+
+    id: str
+    tcb_evaluation_data_number: Number
+    tcb_levels: Annotated[list[EnclaveLevel], _SOME]
+
+
+class EvaluationNumber(Struct, rename="camel"):
+    """One TCB evaluation that Intel has published."""
+
+    tcb_evaluation_data_number: Number
+
+
+class EvaluationNumbers(Dated, rename="camel", kw_only=True):
+    """Every TCB evaluation that Intel has published for a TEE ("Get TCB Evaluation Data Numbers")."""
+
+    id: Literal["SGX", "TDX"]
+    tcb_eval_numbers: list[EvaluationNumber]
