@@ -115,6 +115,17 @@ async def test_processes_that_start_at_once_agree(file: Path, sealer: LocalKeyMa
     await opened.close()
 
 
+async def test_opening_again_keeps_the_locks(database: Database, file: Path, sealer: LocalKeyManager) -> None:
+    """A second opening in this process loses no lock of the first: another process that closes last leaves the log alone."""
+    await (await Database.open(f"sqlite:///{file}", sealer=sealer)).close()
+    log = file.with_name(f"{file.name}-wal")
+    before = log.stat().st_ino
+    assert crash(f"=sqlite:///{file}") == ["ended 0", "opened 0"]
+    assert log.stat().st_ino == before
+    await database.put_resource("default/key/after", b"content")
+    assert await database.get_resource("default/key/after") == b"content"
+
+
 async def test_secrets_are_not_in_the_files(database: Database, file: Path, records: Any) -> None:
     """Neither contents nor credentials can be read from the database, its log, or after deletion, in any usual encoding."""
     secret = random.Random(1).randbytes(48)

@@ -7,6 +7,7 @@ import asyncio
 import signal
 import subprocess
 import sys
+from base64 import b64decode
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -317,6 +318,7 @@ async def test_provenance_is_kept_and_explained(desk: Desk) -> None:
     for _ in range(2):
         await desk.sets.propose(sealed, who="a", provenance=[envelope])
     (told,) = (await desk.sets.get(digest))["provenance"]
+    assert b64decode(told["envelope"]) == envelope
     assert (told["builder"], told["build_type"]) == ("urn:x:builder", "urn:x:build")
     assert told["sources"] == [{"uri": "git+https://x/y"}]
     assert told["signed_by"] == [key_id(desk.keys[2].public_key())]

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from eaa._keys import PrivateKey
     from eaa.verdict.build import Workshop
     from eaa.verdict.build_file import BuildFile
-    from eaa.verdict.provenance import Provenance
+    from eaa.verdict.provenance import BuilderPolicy, Provenance
     from eaa.verdict.rebuild import Rebuild
 
-__all__ = ["COMMANDS"]
+__all__ = ["COMMANDS", "read_builders"]
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 _FOLDER: Final = click.Path(file_okay=False, path_type=Path)
@@ -221,9 +221,9 @@ def compare(
     """  # noqa: D301 - click keeps the lines after \b
     from eaa.verdict.agreement import compare as lay_beside  # noqa: PLC0415 - --help does not need it
     from eaa.verdict.delivery import sha256_of  # noqa: PLC0415
-    from eaa.verdict.provenance import check_provenance, open_signed, parse_builders  # noqa: PLC0415
+    from eaa.verdict.provenance import check_provenance, open_signed  # noqa: PLC0415
 
-    policy = parse_builders(_read(builders), lambda name: _read(builders.parent / name))
+    policy = read_builders(builders)
     given = {path.name: sha256_of(path) for path in artifacts}
     proven = [check_provenance(open_signed(each, policy, trusted_root), policy, given) for each in provenance]
     agreement = lay_beside(proven, threshold)
@@ -237,6 +237,16 @@ def compare(
     click.echo(f"{len(agreement.builders)} builders agree: {', '.join(agreement.builders)}")
     for name, digest in outputs.items():
         click.echo(f"  {digest}  {name}")
+
+
+def read_builders(path: Path) -> BuilderPolicy:
+    """Read a file of trusted builders; the key files that it names are looked for beside it.
+
+    :raises ConfigurationError: when it or one of them cannot be used.
+    """
+    from eaa.verdict.provenance import parse_builders  # noqa: PLC0415 - --help does not need it
+
+    return parse_builders(_read(path), lambda name: _read(path.parent / name))
 
 
 def _workshop(

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
-__all__ = ["explanation"]
+__all__ = ["explanation", "verified_origins"]
 
 
 def explanation(found: Mapping[str, Any]) -> Iterator[str]:
@@ -25,12 +27,34 @@ def explanation(found: Mapping[str, Any]) -> Iterator[str]:
     for each in found["artifacts"]:
         yield from (f"  {each['name']:<12} {name}:{digest}" for name, digest in each["digest"].items())
     yield from _builds(found["provenance"])
+    if "origins" in found:
+        yield from _origins(found["origins"])
     yield f"signed by {len(found['signed_by'])} of the product's signers, {found['threshold']} must"
     yield from (f"  key {each}" for each in found["signed_by"])
     yield "history"
     for each in found["history"]:
         why = f": {each['why']}" if each["why"] else ""
         yield f"  {each['at']} {each['action']} by {each['who']}{why}"
+
+
+def verified_origins(found: Mapping[str, Any], builders: Path) -> dict[str, Any]:
+    """Return which of the builders in a file made the set's artifacts, as its provenance shows.
+
+    :raises ConfigurationError: when the file cannot be used.
+    """
+    from eaa.cli._verdict_build import read_builders  # noqa: PLC0415 - --help does not need it
+    from eaa.verdict.origins import origins_of  # noqa: PLC0415
+
+    artifacts = {each["name"]: each["digest"].get("sha256", "") for each in found["artifacts"]}
+    kept = [b64decode(each["envelope"]) for each in found["provenance"] if "envelope" in each]
+    return origins_of(artifacts, kept, read_builders(builders)).to_json()
+
+
+def _origins(origins: Mapping[str, Any]) -> Iterator[str]:
+    yield "built alike, as verified"
+    for name, builders in origins["builders"].items():
+        yield f"  {name:<12} {', '.join(builders) or 'by no trusted builder'}"
+    yield from (f"  not counted: {reason}" for reason in origins["refused"])
 
 
 def _until(found: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import sys
 from base64 import b64encode
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
@@ -15,7 +16,7 @@ from eaa.cli._admin_client import admin_options
 from eaa.cli._options import InputFile, echo_json, json_option
 from eaa.cli._run import EXIT_REJECTED
 from eaa.cli._tables import print_table
-from eaa.cli._verdict_explain import explanation
+from eaa.cli._verdict_explain import explanation, verified_origins
 from eaa.rats import InputError
 
 if TYPE_CHECKING:
@@ -233,9 +234,14 @@ def sources(client: AdminClient, resume: str | None, accept_older: str | None, *
 
 @click.command()
 @click.argument("value", metavar="VALUE")
+@click.option(
+    "--builders",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="TOML file of trusted builders: tells which of them made the artifacts alike.",
+)
 @admin_options
 @json_option
-def explain(client: AdminClient, value: str, *, as_json: bool) -> None:
+def explain(client: AdminClient, value: str, builders: Path | None, *, as_json: bool) -> None:
     """Say where a reference value came from: VALUE is a register's value in hex, PRODUCT@VERSION, or a set's digest.
 
     Shown are the sets that have it, what it was computed from, who built and signed that, and who did what with the set, when and why.
@@ -243,9 +249,12 @@ def explain(client: AdminClient, value: str, *, as_json: bool) -> None:
     \b
     Examples:
       eaa verdict explain 3f1c…  --data ./data
-      eaa verdict explain acme/web@3 --data ./data
+      eaa verdict explain acme/web@3 --builders builders.toml --data ./data
     """  # noqa: D301 - click keeps the lines after \b
     found = client.get(f"{BASE}/explain", value=value)
+    if builders is not None:
+        for each in found["reference_sets"]:
+            each["origins"] = verified_origins(each, builders)
     if as_json:
         echo_json(found)
         return

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
@@ -36,6 +37,8 @@ DRIVERS: Final = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+asyncpg
 BUSY_SECONDS: Final = 10.0
 """How long to wait for another process's transaction."""
 READERS: Final = 4
+_making: Final = threading.Lock()
+"""Held while a new file's descriptor is open, so that no connection of this process can have locks on it."""
 
 
 def locate(url: str) -> URL:
@@ -68,8 +71,7 @@ def prepare_file(url: URL) -> None:
     """
     path = Path(url.database or "")
     try:
-        # The log and the shared-memory file inherit these permissions.
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        _make_private(path)
     except OSError as error:
         raise ConfigurationError(
             f"cannot open the database {path}: {error.strerror}",
@@ -95,6 +97,16 @@ def prepare_file(url: URL) -> None:
                 ) from error
             else:
                 return
+
+
+def _make_private(path: Path) -> None:
+    """Make the file unless it is there; SQLite's log and shared-memory file inherit its permissions.
+
+    A file that is there must not be touched: whoever closes a descriptor of it loses every lock that the process has on it (POSIX
+    fcntl, F_SETLK), SQLite's among them, and another process that closes the database would then delete the log under our hands.
+    """
+    with _making, suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
 
 class Connections(Protocol):

@@ -6,6 +6,7 @@ edk2, ``MdeModulePkg/Include/Guid/VariableFormat.h``: a firmware volume whose he
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -17,17 +18,19 @@ from eaa.tee.uefi import GLOBAL_VARIABLE, IMAGE_SECURITY, SecureBoot
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["parse_variables", "secure_boot_of"]
+__all__ = ["has_boot_options", "parse_variables", "secure_boot_of"]
 
 _VOLUME: Final = struct.Struct("<16x16sQ4sIHH")
 _NV_DATA: Final = UUID("fff12b8d-7696-4c8b-a985-2747075b4f50")
 _STORE: Final = struct.Struct("<16sIBBHI")
 _AUTHENTICATED: Final = UUID("aaf32c78-947b-439a-a180-2e144ec37792")
+_ENABLE: Final = UUID("f0a30bc7-af08-4556-99c4-001009c93a44")
 _FORMATTED, _HEALTHY = 0x5A, 0xFE
 _VARIABLE: Final = struct.Struct("<HBxIQ16sIII16s")
 _START: Final = 0x55AA
 _ADDED: Final = 0x3F
 _BEING_REPLACED: Final = 0x3E
+_BOOT_OPTION: Final = re.compile("Boot([0-9A-F]{4}|Order)")
 _MAX_VARIABLES: Final = 4096
 _HINT: Final = "Give the variable store that the guest is started with, such as OVMF_VARS.fd."
 
@@ -76,10 +79,20 @@ def _variables(store: bytes) -> Mapping[tuple[UUID, str], bytes]:
     raise InputError(f"the variable store has more than {_MAX_VARIABLES} variables", hint=_HINT)
 
 
-def secure_boot_of(image: bytes) -> SecureBoot:
-    """Return the policy that firmware with Secure Boot takes from a variable store: it is on when there is a platform key.
+def has_boot_options(image: bytes) -> bool:
+    """Whether a variable store holds boot options, which firmware measures and which then are not its own menu alone.
 
-    :raises InputError: when the image is no variable store, or its own ``SecureBootEnable`` switches Secure Boot off although there is one.
+    :raises InputError: when the image is no variable store.
+    """
+    return any(
+        guid == GLOBAL_VARIABLE and _BOOT_OPTION.fullmatch(name) for guid, name in parse_variables(image)
+    )
+
+
+def secure_boot_of(image: bytes) -> SecureBoot:
+    """Return the policy that firmware with Secure Boot takes from a variable store: on when there is a platform key and it is not switched off.
+
+    :raises InputError: when the image is no variable store.
     """
     variables = parse_variables(image)
     pk = variables.get((GLOBAL_VARIABLE, "PK"), b"")
@@ -92,6 +105,3 @@ def secure_boot_of(image: bytes) -> SecureBoot:
         variables.get((IMAGE_SECURITY, "db"), b""),
         variables.get((IMAGE_SECURITY, "dbx"), b""),
     )
-
-
-_ENABLE: Final = UUID("f0a30bc7-af08-4556-99c4-001009c93a44")

@@ -22,6 +22,7 @@ from eaa.verdict import following, store
 from eaa.verdict.envelope import parse_envelope
 from eaa.verdict.index import Index, Listed
 from eaa.verdict.lifecycle import Action, State
+from eaa.verdict.origins import sealed_provenance
 from eaa.verdict.proofs import joined, proven, signatures
 from eaa.verdict.reference_set import ReferenceSet
 from eaa.verdict.schema import STEPS
@@ -364,7 +365,7 @@ def _named_provenance(reference: ReferenceSet, envelopes: Sequence[bytes]) -> di
     """Return provenance by its digest; what the set does not name would be anybody's word."""
     found = {sha256(each).hexdigest(): each for each in envelopes}
     for digest, data in found.items():
-        parse_envelope(data).statement()
+        sealed_provenance(data).statement()
         if digest not in reference.provenance:
             raise InputError(
                 f"the set does not name the provenance {digest}",

@@ -7,7 +7,7 @@ from base64 import b64encode
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
-from eaa.verdict.envelope import parse_envelope
+from eaa.verdict.origins import sealed_provenance
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -87,7 +87,7 @@ def source_summary(found: SourceState) -> dict[str, Any]:
 
 def _provenance(envelope: bytes) -> dict[str, Any]:
     """Return what a SLSA provenance says of a build, as far as it does, and the ids of the keys beside its signatures."""
-    sealed = parse_envelope(envelope)
+    sealed = sealed_provenance(envelope)
     statement = sealed.statement()
     definition = _object(statement.predicate.get("buildDefinition"))
     details = _object(statement.predicate.get("runDetails"))
@@ -99,6 +99,7 @@ def _provenance(envelope: bytes) -> dict[str, Any]:
         "build_type": definition.get("buildType"),
         "sources": sources if isinstance(sources, list) else [],
         "signed_by": [name for name, _ in sealed.signatures],
+        "envelope": b64encode(envelope).decode(),
     }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import hashlib
+import json
 import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ from eaa.tee.authority import authority_of
 from eaa.tee.direct_boot import DirectBoot
 from eaa.tee.efi_boot import UkiBoot, partition_table
 from eaa.tee.measured import inputs_of, replay
+from eaa.tee.tdx.acpi import AcpiBlobs
 from eaa.tee.tdx.measure import measure_tdx
 from eaa.tee.tpm.measure import measure_tpm
 from eaa.tee.uefi import SecureBoot
@@ -202,6 +204,30 @@ def test_secure_boot_is_on_when_there_is_a_platform_key() -> None:
     assert secure_boot_of(store()) == SecureBoot(b"\0")
     switch = UUID("f0a30bc7-af08-4556-99c4-001009c93a44")
     assert not secure_boot_of(store(*keys, (switch, "SecureBootEnable", b"\0", 0x3F))).enabled
+
+
+def test_boot_options_in_a_store_leave_pcr_1_out(
+    boot_files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kernel, path = boot_files / "vmlinuz", tmp_path / "vars"
+    for variables, known in (((), True), (((GLOBAL, "Boot0001", b"a disk", 0x3F),), False)):
+        path.write_bytes(store(*variables))
+        words = ["tpm", "--kernel", str(kernel), "--setup-header", "file", "--variables", str(path), "--json"]
+        assert run(measure, "eaa measure", words) == 0
+        assert ("pcr01" in json.loads(capsys.readouterr().out)) == known
+
+
+def test_keys_or_boot_options_in_a_tds_firmware_leave_rtmr_0_out(boot_files: Path) -> None:
+    firmware = bytearray((boot_files / "OVMF.fd").read_bytes())
+    boot, acpi = DirectBoot((boot_files / "vmlinuz").read_bytes()), AcpiBlobs(b"l", b"r", b"t")
+    for variables, known in (
+        ((), True),
+        (((GLOBAL, "PK", b"key", 0x3F),), False),
+        (((GLOBAL, "BootOrder", b"\1\0", 0x3F),), False),
+    ):
+        firmware[:0x2000] = store(*variables)
+        measured = measure_tdx(bytes(firmware), boot=boot, memory=1 << 30, acpi=acpi)
+        assert ("rtmr_0" in measured.registers) == known
 
 
 def test_deleted_variables_are_gone_and_replaced_ones_give_way() -> None:

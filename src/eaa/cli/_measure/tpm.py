@@ -55,7 +55,7 @@ def tpm(*, variables: bytes | None, bank: str, events: bool, as_json: bool, **op
     written into it what it finds of the machine. Of a boot from a disk PCR 1 is left out, too.
     """
     from eaa.tee.tpm.measure import NO_KEYS, measure_tpm  # noqa: PLC0415 - --help does not need it
-    from eaa.tee.variables import secure_boot_of  # noqa: PLC0415
+    from eaa.tee.variables import has_boot_options, secure_boot_of  # noqa: PLC0415
 
     boot = uki_boot(options)
     if (boot is None) == (options["kernel"] is None):
@@ -66,6 +66,7 @@ def tpm(*, variables: bytes | None, bank: str, events: bool, as_json: bool, **op
         _direct(options) if boot is None else boot,
         memory=options["memory"],
         secure_boot=NO_KEYS if variables is None else secure_boot_of(variables),
+        own_menu=variables is None or not has_boot_options(variables),
         bank=bank,
     )
     values = {name: value.hex() for name, value in measured.registers.items()}

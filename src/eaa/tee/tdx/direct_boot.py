@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from eaa.eventlog.types import EventType
+from eaa.rats import InputError
 from eaa.tee.direct_boot import DirectBoot, SetupHeader, kernel_event
 from eaa.tee.efi_boot import UkiBoot, uki_events
 from eaa.tee.measured import Input
@@ -27,6 +28,7 @@ from eaa.tee.uefi import (
     secure_boot_events,
     stub_events,
 )
+from eaa.tee.variables import has_boot_options, secure_boot_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +51,7 @@ def direct_boot_events(
     :raises ConfigurationError: when the parts do not go together.
     """
     yield from _memory_and_store(tdvf, memory)
-    yield from secure_boot_events(RTMRS, SecureBoot())
+    yield from _policy(tdvf)
     yield from _acpi(acpi)
     yield kernel_event(RTMRS, boot, memory)
     yield from boot_menu_events(RTMRS)
@@ -68,11 +70,11 @@ def uki_boot_events(
     :raises ConfigurationError: when the parts do not go together.
     """
     yield from _memory_and_store(tdvf, memory)
-    yield from secure_boot_events(RTMRS, SecureBoot())
+    yield from _policy(tdvf)
     yield from _acpi(acpi)
     what = "the boot options that firmware makes of the disks and network cards it finds"
     yield RTMRS.event(1, EventType.EV_EFI_VARIABLE_BOOT, what, None, Input.BOOT_OPTIONS, b"")
-    yield from uki_events(RTMRS, boot, SecureBoot())
+    yield from uki_events(RTMRS, boot, _kept(tdvf)[0])
 
 
 def _memory_and_store(tdvf: Tdvf, memory: int | None) -> Iterator[MeasuredEvent]:
@@ -86,6 +88,25 @@ def _memory_and_store(tdvf: Tdvf, memory: int | None) -> Iterator[MeasuredEvent]
     )
     kind, what = EventType.EV_EFI_PLATFORM_FIRMWARE_BLOB2, "the firmware's variable store (CFV)"
     yield RTMRS.event(1, kind, what, tdvf.content(section), Input.FIRMWARE, data)
+
+
+def _policy(tdvf: Tdvf) -> Iterator[MeasuredEvent]:
+    """Yield the Secure Boot variables of a firmware without keys; whether one with keys was built with Secure Boot at all is not known."""
+    policy, options = _kept(tdvf)
+    yield from secure_boot_events(RTMRS, SecureBoot())
+    if policy != SecureBoot() or options:
+        what = "what firmware makes of the keys and boot options in its variable store"
+        yield RTMRS.event(7, EventType.EV_EFI_VARIABLE_DRIVER_CONFIG, what, None, Input.SECURE_BOOT, b"")
+
+
+def _kept(tdvf: Tdvf) -> tuple[SecureBoot, bool]:
+    """Return the Secure Boot policy and whether there are boot options in the firmware's own variable store, where there is one."""
+    store = bytes(tdvf.content(tdvf.only(SectionType.CFV)))
+    try:
+        policy, options = secure_boot_of(store), has_boot_options(store)
+    except InputError:
+        return SecureBoot(), False
+    return (policy if policy.pk or policy.kek or policy.db or policy.dbx else SecureBoot()), options
 
 
 def _acpi(acpi: AcpiBlobs | None) -> Iterator[MeasuredEvent]:

@@ -44,7 +44,7 @@ _UKI: Final = (2, 3, 4, 5, 6, 7, 9, 11)
 _WHY_NOT_0: Final = "the firmware's volume of PEI drivers as it lies in memory: OVMF writes what it finds of the machine into it, then measures it"
 
 
-_WHY_NOT_1: Final = "the boot options that firmware makes of the disks and network cards it finds"
+_WHY_NOT_1: Final = "the boot options that firmware has in its variable store, or makes of the disks and network cards it finds"
 
 
 def measure_tpm(
@@ -52,6 +52,7 @@ def measure_tpm(
     *,
     memory: int | None = None,
     secure_boot: SecureBoot = NO_KEYS,
+    own_menu: bool = True,
     bank: str = BANKS[0],
 ) -> LaunchMeasurement:
     """Return what a TPM has once the kernel's EFI stub has run, of a machine without option ROMs and network boot.
@@ -60,6 +61,7 @@ def measure_tpm(
 
     :param memory: bytes; needed for PCR 4 of a direct boot where QEMU fills in the kernel's setup header.
     :param secure_boot: of a direct boot, one that is not enabled: firmware measures which key allows the kernel, and QEMU's change breaks its signature.
+    :param own_menu: whether the firmware's menu is its only boot option; PCR 1 of a direct boot is not known otherwise.
     :raises InputError: when the kernel or the image cannot be read.
     :raises ConfigurationError: when the parts do not go together.
     """
@@ -72,7 +74,7 @@ def measure_tpm(
             hint="Give a variable store without a platform key, or boot a unified kernel image.",
         )
     else:
-        numbers, events = _DIRECT, _of_direct_boot(platform, boot, memory, secure_boot)
+        numbers, events = _DIRECT, _of_direct_boot(platform, boot, memory, secure_boot, own_menu=own_menu)
     names = tuple(platform.registers[number] for number in numbers)
     return measurement_of({}, names, (_firmware(platform), *events), bank)
 
@@ -82,12 +84,20 @@ def _firmware(platform: Platform) -> MeasuredEvent:
     return platform.event(0, kind, _WHY_NOT_0, None, Input.FIRMWARE, b"")
 
 
+def _boot_options(platform: Platform) -> MeasuredEvent:
+    kind = EventType.EV_EFI_VARIABLE_BOOT
+    return platform.event(1, kind, _WHY_NOT_1, None, Input.BOOT_OPTIONS, b"")
+
+
 def _of_direct_boot(
-    platform: Platform, boot: DirectBoot, memory: int | None, policy: SecureBoot
+    platform: Platform, boot: DirectBoot, memory: int | None, policy: SecureBoot, *, own_menu: bool
 ) -> Iterator[MeasuredEvent]:
     yield from secure_boot_events(platform, policy)
     yield kernel_event(platform, boot, memory)
-    yield from boot_menu_events(platform)
+    if own_menu:
+        yield from boot_menu_events(platform)
+    else:
+        yield _boot_options(platform)
     yield platform.action(4, CALLING_BOOT_OPTION)
     yield from firmware_ends(platform)
     yield from stub_events(platform, load_options(boot.cmdline, boot.initrd), boot.initrd)
@@ -96,5 +106,5 @@ def _of_direct_boot(
 
 def _of_uki(platform: Platform, boot: UkiBoot, policy: SecureBoot) -> Iterator[MeasuredEvent]:
     yield from secure_boot_events(platform, policy)
-    yield platform.event(1, EventType.EV_EFI_VARIABLE_BOOT, _WHY_NOT_1, None, Input.BOOT_OPTIONS, b"")
+    yield _boot_options(platform)
     yield from uki_events(platform, boot, policy)
