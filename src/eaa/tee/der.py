@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["children", "common_name", "content", "sequence"]
+__all__ = ["children", "common_name", "content", "dotted", "sequence"]
 
 _SEQUENCE: Final = 0x30
 _SET: Final = 0x31
+_IDENTIFIER: Final = 0x06
 _COMMON_NAME: Final = b"\x06\x03\x55\x04\x03"
 _LONG: Final = 0x80
 _MAX_LENGTH_BYTES: Final = 4
@@ -45,6 +46,21 @@ def content(element: bytes, tag: int) -> bytes:
     if element[0] != tag or end != len(element):
         raise ValueError("not the one DER element that was expected")
     return element[at:]
+
+
+def dotted(identifier: bytes) -> str:
+    """Return an OBJECT IDENTIFIER, given as its DER element, with numbers and dots.
+
+    :raises ValueError: when it is none.
+    """
+    numbers, number = [], 0
+    for byte in content(identifier, _IDENTIFIER):
+        number = number << 7 | byte & ~_LONG
+        if byte < _LONG:
+            numbers.append(number)
+            number = 0
+    first = min(numbers[0] // 40, 2) if numbers else 0
+    return ".".join(str(each) for each in (first, *(numbers[:1] and [numbers[0] - 40 * first]), *numbers[1:]))
 
 
 def common_name(name: bytes) -> str:
