@@ -11,7 +11,6 @@ from __future__ import annotations
 from binascii import a2b_base64
 from dataclasses import dataclass
 from functools import lru_cache
-from operator import attrgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cryptography import x509
@@ -50,6 +49,7 @@ MAX_CHAIN: Final = 4
 MAX_CHAIN_BYTES: Final = 32 * 1024
 MAX_CRL_BYTES: Final = 4 * 1024 * 1024
 _BEGIN: Final = b"-----BEGIN CERTIFICATE-----"
+_BLANKS: Final = b" \t\r\n\v\f"
 _BLANK: Final = b" \t\r\n\0"
 """Space, and the zero byte that some platforms end their chain with."""
 _END: Final = b"-----END CERTIFICATE-----"
@@ -97,12 +97,14 @@ class Window(NamedTuple):
     @classmethod
     def intersection(cls, windows: Sequence[Window]) -> Window:
         """Return the time in which all ``windows`` hold, named after those that bound it."""
-        start, end = max(windows, key=_start), min(windows, key=_end)
+        start = end = windows[0]
+        for window in windows:
+            if window.start > start.start:
+                start = window
+            if window.end < end.end:
+                end = window
         what = start.what if start.what == end.what else f"{start.what} and {end.what}"
         return cls(what, start.start, end.end)
-
-
-_start, _end = attrgetter("start"), attrgetter("end")
 
 
 def _span(time: timedelta) -> str:
@@ -330,7 +332,7 @@ def _bodies(pem: bytes) -> list[bytes]:
 
 def _decoded(body: bytes) -> bytes:
     try:
-        return a2b_base64(b"".join(body.split()), strict_mode=True)
+        return a2b_base64(body.translate(None, _BLANKS), strict_mode=True)
     except ValueError as error:
         raise EndorsementError("a certificate's base64 is broken") from error
 
