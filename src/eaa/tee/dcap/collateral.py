@@ -7,7 +7,6 @@ versions 2 and 3, enclave identity versions 1 and 2). What is signed is the inne
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, get_args
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -49,8 +48,7 @@ class IdentityLevel(NamedTuple):
     advisory_ids: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class TdxModule:
+class TdxModule(NamedTuple):
     """Who may have signed a TDX module (48 bytes), and which SEAM attributes it may have (8 bytes each)."""
 
     id: str
@@ -60,8 +58,7 @@ class TdxModule:
     levels: tuple[IdentityLevel, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class TcbInfo:
+class TcbInfo(NamedTuple):
     """What Intel says of one family of platforms (FMSPC, 6 bytes) for one kind of TEE (``id`` ``SGX`` or ``TDX``).
 
     ``newest`` is the first level as it came, which names the 16 components for a reader (``Early Microcode Update, BIOS``), where
@@ -80,8 +77,7 @@ class TcbInfo:
     newest: shapes.Tcb
 
 
-@dataclass(frozen=True, slots=True)
-class EnclaveIdentity:
+class EnclaveIdentity(NamedTuple):
     """What Intel says of a quoting enclave: who signed it, which attributes it has, its levels. Masked fields are integers."""
 
     id: str

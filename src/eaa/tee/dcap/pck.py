@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -38,8 +38,7 @@ _SGX_TYPES: Final = {0: "standard", 1: "scalable", 2: "scalable with integrity"}
 SGX_EXTENSION: Final = x509.ObjectIdentifier("1.2.840.113741.1.13.1")
 
 
-@dataclass(frozen=True, slots=True)
-class PckExtension:
+class PckExtension(NamedTuple):
     """What Intel certifies about a platform.
 
     ``fmspc`` (6 bytes) names family, model, stepping, platform and custom SKU; ``tcb_components`` are the 16 SVNs of the

@@ -114,20 +114,18 @@ class SgxTcb(Struct):
         """Whether a platform of these SVNs has at least the ones needed, component by component."""
         return all(map(ge, components, map(_svn, self.sgxtcbcomponents)))
 
-    @property
-    def sgx_labels(self) -> tuple[str, ...]:
-        """What the components are, for a reader."""
-        return tuple([each.label for each in self.sgxtcbcomponents])
+    def sgx_label(self, index: int) -> str:
+        """Return what a component is, for a reader."""
+        return self.sgxtcbcomponents[index].label
 
     @property
     def tdx_components(self) -> tuple[int, ...] | None:
         """The SVNs of the TDX module's components; None where there are none."""
         return None
 
-    @property
-    def tdx_labels(self) -> tuple[str, ...]:
-        """What they are, for a reader."""
-        return ()
+    def tdx_label(self, index: int) -> str:  # noqa: ARG002 - there are none
+        """Return what one of them is, for a reader."""
+        return ""
 
 
 class TdxTcb(SgxTcb):
@@ -140,10 +138,9 @@ class TdxTcb(SgxTcb):
         """The SVNs in order."""
         return tuple(map(_svn, self.tdxtcbcomponents))
 
-    @property
-    def tdx_labels(self) -> tuple[str, ...]:
-        """What they are, for a reader."""
-        return tuple([each.label for each in self.tdxtcbcomponents])
+    def tdx_label(self, index: int) -> str:
+        """Return what one of them is, for a reader."""
+        return self.tdxtcbcomponents[index].label
 
 
 class FlatTcb(Struct):
@@ -166,14 +163,18 @@ class FlatTcb(Struct):
     sgxtcbcomp15svn: _Byte
     sgxtcbcomp16svn: _Byte
     pcesvn: _Word
-    sgx_labels: ClassVar[tuple[str, ...]] = ()
-    tdx_labels: ClassVar[tuple[str, ...]] = ()
     tdx_components: ClassVar[None] = None
 
     @property
     def sgx_components(self) -> tuple[int, ...]:
         """The SVNs in order."""
         return tuple([getattr(self, f"sgxtcbcomp{n:02d}svn") for n in range(1, COMPONENTS + 1)])
+
+    def sgx_label(self, index: int) -> str:  # noqa: ARG002 - version 2 has none
+        """Return what a component is, for a reader."""
+        return ""
+
+    tdx_label = sgx_label
 
     def reached_by(self, components: Sequence[int]) -> bool:
         """Whether a platform of these SVNs has at least the ones needed, component by component."""

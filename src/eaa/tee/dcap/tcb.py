@@ -12,10 +12,10 @@ from operator import ge
 from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from eaa.tee.dcap.collateral import IdentityLevel, TcbInfo
-    from eaa.tee.dcap.shapes import Tcb, TcbLevel
+    from eaa.tee.dcap.shapes import TcbLevel
 
 __all__ = [
     "Rating",
@@ -91,22 +91,27 @@ def shortfalls(
 ) -> tuple[str, ...]:
     """Say which of the SVNs that :func:`match_level` compares are below those of ``level``, for a reader."""
     start = 2 if tdx_components is not None and tdx_components[1] > 0 else 0
-    missed = _missed("SGX", components, level.tcb.sgx_components, info.newest, 0)
+    missed = _missed("SGX", components, level.tcb.sgx_components, info.newest.sgx_label, 0)
     if pce_svn < level.tcb.pcesvn:
         missed.append(f"PCE SVN is {pce_svn}, needs {level.tcb.pcesvn}")
-    missed += _missed("TDX", tdx_components or (), level.tcb.tdx_components or (), info.newest, start)
+    missed += _missed(
+        "TDX", tdx_components or (), level.tcb.tdx_components or (), info.newest.tdx_label, start
+    )
     return _for(level, missed)
 
 
-def _missed(kind: str, found: Sequence[int], needed: Sequence[int], newest: Tcb, start: int) -> list[str]:
-    """Name the components from ``start`` on that are below what is needed, as ``newest`` labels them."""
+def _missed(
+    kind: str, found: Sequence[int], needed: Sequence[int], label_of: Callable[[int], str], start: int
+) -> list[str]:
+    """Name the components, from the one at ``start`` on, that are below what is needed."""
     missed = [
-        n for n, (has, needs) in enumerate(zip(found, needed, strict=False)) if has < needs and n >= start
+        (n, label_of(n))
+        for n, (has, needs) in enumerate(zip(found, needed, strict=False))
+        if has < needs and n >= start
     ]
-    labels = (newest.sgx_labels if kind == "SGX" else newest.tdx_labels) if missed else ()
     return [
-        f"{kind} component {n + 1}{f' ({labels[n]})' if labels and labels[n] else ''} is {found[n]}, needs {needed[n]}"
-        for n in missed
+        f"{kind} component {n + 1}{label and f' ({label})'} is {found[n]}, needs {needed[n]}"
+        for n, label in missed
     ]
 
 
