@@ -42,7 +42,8 @@ def certificate(*, ca: bool, length: int | None, sign: bool, critical: bool) -> 
         .add_extension(usage, critical=critical)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.OCSP_SIGNING]), critical=False)
         .add_extension(
-            x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.840.113741.1.13.1"), bytes(300)), critical=False
+            x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.840.113741.1.13.1"), bytes(300)),
+            critical=False,
         )
     )
     return builder.sign(KEY, SHA256()).public_bytes(Encoding.DER)
