@@ -144,13 +144,13 @@ def test_levels_of_tcb_info_decide_what_is_highest(maker: ChipMaker) -> None:
     content = maker.collateral("sgx", NOW).of_kind("tcb_info")[0].content
     info = parse_tcb_info(read_tcb_info(content))
     best, worst = info.levels[0], info.levels[-1]
-    low = bytearray(worst.sgx_components)
-    low[0] = best.sgx_components[0] + 1
+    low = bytearray(worst.tcb.sgx_components)
+    low[0] = best.tcb.sgx_components[0] + 1
     pair = [
         PckCertificate(b"", b"", "", "", "", "", name, bytes(svns), pce_svn, NOW, NOW)
         for name, svns, pce_svn in (
-            ("low", low, worst.pce_svn),
-            ("high", best.sgx_components, best.pce_svn),
+            ("low", low, worst.tcb.pcesvn),
+            ("high", best.tcb.sgx_components, best.tcb.pcesvn),
         )
     ]
     raw = RawTcb(b"\xff" * 16, 0xFFFF)

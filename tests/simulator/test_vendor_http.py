@@ -104,7 +104,7 @@ async def test_version_3_lists_components_one_by_one(world: Any) -> None:
     response = await world.get(f"{V3}/tcb?fmspc={fmspc(world.maker)}")
     tcb_info = parse_tcb_info(read_signed_object(response.content, "tcbInfo"))
     assert (tcb_info.version, tcb_info.id, len(tcb_info.levels)) == (2, "SGX", 4)
-    assert bytes(tcb_info.levels[0].sgx_components) == world.maker.machine().identity.sgx_svns
+    assert bytes(tcb_info.levels[0].tcb.sgx_components) == world.maker.machine().identity.sgx_svns
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -98,6 +99,25 @@ def test_any_statement_is_interpreted_or_refused(value: dict[str, object]) -> No
         signed = read(json.dumps({member: value, "signature": SIGNATURE}).encode())
         with pytest.raises(EndorsementError):
             parse(signed)
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        b'{"a":"\xff"}',
+        b'{"id":"\xff"}',
+        b'{"a":"\\ud800"}',
+        b'{"a":1%s}' % (b"0" * 5000),
+        b'{"a":1,"b":{"c":1,"c":1}}',
+    ],
+    ids=["name-unread", "name-read", "half-a-pair", "long-number", "twice"],
+)
+def test_what_is_no_strict_json_is_refused_even_where_no_shape_looks(inner: bytes) -> None:
+    signed = read_signed_object(b'{"tcbInfo":%b,"signature":"%b"}' % (inner, SIGNATURE.encode()), "tcbInfo")
+    with pytest.raises(EndorsementError):
+        interpret(signed, Anything)
+    with suppress(EndorsementError):
+        assert signed.value
 
 
 class Shape(Struct):

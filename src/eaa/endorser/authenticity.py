@@ -262,7 +262,8 @@ def _title(endorsement: Endorsement) -> str:
         signed = read_signed_object(
             endorsement.content, "tcbInfo", "enclaveIdentity", "qeIdentity", "tcbEvaluationDataNumbers"
         )
+        value = signed.value
     except EndorsementError:
         return endorsement.kind
-    about = (signed.value.get(name) for name in ("id", "fmspc", "issueDate"))
+    about = (value.get(name) for name in ("id", "fmspc", "issueDate"))
     return " ".join([endorsement.kind, *(each[:32] for each in about if isinstance(each, str))])

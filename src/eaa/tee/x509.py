@@ -20,21 +20,29 @@ from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512
 from cryptography.x509.oid import SignatureAlgorithmOID
 
 from eaa.rats import EndorsementError, TrustAnchor
-from eaa.tee.der import children, common_name, content, dotted
+from eaa.tee.der import children, common_name, dotted
+from eaa.tee.extensions import (
+    BASIC_CONSTRAINTS,
+    KEY_USAGE,
+    KNOWN_CRITICAL,
+    OF_CERTIFICATE,
+    OF_LIST,
+    read_basic_constraints,
+    read_extensions,
+    signs_certificates,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime, timedelta
 
 __all__ = [
-    "KNOWN_CRITICAL",
     "MAX_CHAIN",
     "Certificate",
     "Chain",
     "ChainReader",
     "Crl",
     "CrlIssue",
-    "Extension",
     "Window",
     "read_certificates",
     "read_crl",
@@ -53,18 +61,6 @@ _BLANKS: Final = b" \t\r\n\v\f"
 _BLANK: Final = b" \t\r\n\0"
 """Space, and the zero byte that some platforms end their chain with."""
 _END: Final = b"-----END CERTIFICATE-----"
-
-_BASIC_CONSTRAINTS: Final = bytes.fromhex("0603551d13")
-_KEY_USAGE: Final = bytes.fromhex("0603551d0f")
-KNOWN_CRITICAL: Final = frozenset({_BASIC_CONSTRAINTS, _KEY_USAGE})
-"""The extensions that are understood here, by their identifiers in DER."""
-_INTEGER, _BIT_STRING, _OCTET_STRING = 0x02, 0x03, 0x04
-_TRUE: Final = bytes.fromhex("0101ff")
-_LONG: Final = 0x80
-_OF_CERTIFICATE, _OF_LIST = 0xA3, 0xA0
-_MAX_EXTENSIONS: Final = 32
-_KEY_CERT_SIGN: Final = 0x04
-"""Bit 5 of the first byte of a key usage, counted from the left (RFC 5280, 4.2.1.3)."""
 
 _ECDSA: Final = {
     SignatureAlgorithmOID.ECDSA_WITH_SHA256: ec.ECDSA(SHA256()),
@@ -121,50 +117,6 @@ def spell_utc(when: datetime) -> str:
     return f"{when.isoformat()[:19]}Z"
 
 
-class Extension(NamedTuple):
-    """An extension of a certificate or list; ``octets`` is the OCTET STRING around its value."""
-
-    critical: bool
-    octets: bytes
-
-    @property
-    def value(self) -> bytes:
-        """The extension's value in DER."""
-        return content(self.octets, _OCTET_STRING)
-
-
-def _extensions(element: bytes, tag: int) -> dict[bytes, Extension]:
-    """Return the extensions of a certificate or list that pyca has read, and so found well-formed, by their identifiers in DER.
-
-    ``element`` is where they may stand, marked as such by ``tag``.
-
-    :raises ValueError: when there are too many, or one is there twice.
-    """
-    if element[0] != tag:
-        return {}
-    entries = children(children(element, tag=tag)[0], _MAX_EXTENSIONS + 1)
-    found = {}
-    for entry in entries:
-        start = 2 if entry[1] < _LONG else 2 + entry[1] - _LONG
-        end = start + 2 + entry[start + 1]
-        critical = entry.startswith(_TRUE, end)
-        found[entry[start:end]] = Extension(critical, entry[end + 3 :] if critical else entry[end:])
-    if len(found) != len(entries) or len(found) > _MAX_EXTENSIONS:
-        raise ValueError("an extension is there twice, or there are too many")
-    return found
-
-
-def _basic_constraints(extension: Extension) -> tuple[bool, int | None]:
-    """Return whether they mark a CA, and its path length (RFC 5280, 4.2.1.9).
-
-    :raises ValueError: when they are malformed.
-    """
-    ca, length = ([*children(extension.value), b"", b""])[:2]
-    if (ca and ca != _TRUE) or length.startswith(_TRUE):
-        raise ValueError("basic constraints are malformed")
-    return bool(ca), int.from_bytes(content(length, _INTEGER), "big") if length else None
-
-
 class Certificate:
     """A certificate that pyca could read. What is asked of it again and again is taken out once."""
 
@@ -184,13 +136,13 @@ class Certificate:
             """Common name of the subject, or an empty string."""
             self.window = Window(self.name, self.x509.not_valid_before_utc, self.x509.not_valid_after_utc)
             """When it is valid."""
-            self.extensions = _extensions(rest[-1], _OF_CERTIFICATE) if rest else {}
+            self.extensions = read_extensions(rest[-1], OF_CERTIFICATE) if rest else {}
             self.ca, self.path_length, self.key_cert_sign = False, None, False
             """What it says of itself as an issuer."""
-            if extension := self.extensions.get(_BASIC_CONSTRAINTS):
-                self.ca, self.path_length = _basic_constraints(extension)
-            if extension := self.extensions.get(_KEY_USAGE):
-                self.key_cert_sign = bool(content(extension.value, _BIT_STRING)[1] & _KEY_CERT_SIGN)
+            if extension := self.extensions.get(BASIC_CONSTRAINTS):
+                self.ca, self.path_length = read_basic_constraints(extension)
+            if extension := self.extensions.get(KEY_USAGE):
+                self.key_cert_sign = signs_certificates(extension)
         except Exception as error:  # pyca documents no complete list for hostile certificates
             raise EndorsementError(f"a certificate cannot be read: {type(error).__name__}") from error
         if self.x509.version is not x509.Version.v3 or inner_algorithm != algorithm:
@@ -413,7 +365,7 @@ def read_crl(der: bytes, issuer: Certificate) -> Crl:
         signed, algorithm = children(der, 2)
         # TBSCertList of version 2: version, algorithm, issuer, dates, perhaps revoked certificates, perhaps extensions (RFC 5280, 5.1).
         _, inner_algorithm, name, *rest = children(signed)
-        extensions = _extensions(rest[-1], _OF_LIST)
+        extensions = read_extensions(rest[-1], OF_LIST)
     except Exception as error:  # as for certificates
         raise CrlIssue(f"the CRL cannot be read: {type(error).__name__}") from error
     if name != issuer.subject:

@@ -295,6 +295,7 @@ def _from_common(members: Mapping[str, tuple[Any, bytes]]) -> list[Endorsement]:
         signed = read_signed_object(body, member)
         if signed.text != content_text.strip(b" \t\r\n"):
             raise EndorsementError(f"{kind} is more than one JSON object")
+        members_of(signed.text)  # refused here already, while a name can be put to it
         items.append(Endorsement(kind, _body(member, signed.text, signed.signature.hex()), chain))
     if not items:
         raise EndorsementError(

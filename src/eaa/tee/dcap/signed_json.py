@@ -51,9 +51,11 @@ class SignedObject:
 
     @property
     def value(self) -> dict[str, Any]:
-        """What the text says, for a reader: :func:`interpret` is how to rely on it."""
-        value: dict[str, Any] = msgspec.json.decode(self.text)
-        return value
+        """What the text says, for a reader: :func:`interpret` is how to rely on it.
+
+        :raises EndorsementError: when it is not JSON.
+        """
+        return glance(self, dict[str, Any])
 
 
 def read_signed_object(content: bytes, *names: str) -> SignedObject:

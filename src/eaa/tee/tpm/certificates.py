@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512
 
 from eaa.rats import EndorsementError
 from eaa.tee.der import children, dotted
+from eaa.tee.extensions import KNOWN_CRITICAL
 from eaa.tee.x509 import (
-    KNOWN_CRITICAL,
     Certificate,
     Chain,
     CrlIssue,
