@@ -92,6 +92,7 @@ with _INSTRUMENTED:
     from eaa.verdict.corim import set_of_corim
     from eaa.verdict.envelope import parse_envelope
     from eaa.verdict.index import Index
+    from eaa.verdict.presented import parse_presented
     from eaa.verdict.provenance import Provenance, parse_builders
     from eaa.verdict.reference_set import ReferenceSet
     from eaa.verdict.signers import parse_signers
@@ -124,7 +125,8 @@ def _aael(data: bytes) -> None:
 def _corim(data: bytes) -> None:
     corim, _ = unwrap_corim(data)
     named_values(corim)
-    set_of_corim(corim)
+    if set_of_corim(corim) is not None:
+        _ = parse_presented(data).ends_at
 
 
 TARGETS: dict[str, Callable[[bytes], Any]] = {

@@ -294,7 +294,7 @@ async def test_a18_no_policy_accepts_debug(attack: Attack, dcap: Dcap, snp: Snp)
     checks = {"tdx": "tdx.td.debug", "sgx": "sgx.enclave.debug"}
     debugged = {tee: dcap.case(tee, "debug") for tee in checks}
     chains = (pck_chain(parse_evidence(each.evidence(bytes(64)), tee=tee)) for tee, each in debugged.items())
-    ppids = frozenset(read_pck_extension(read_certificates(chain)[0].x509).ppid for chain in chains)
+    ppids = frozenset(read_pck_extension(read_certificates(chain)[0]).ppid for chain in chains)
     choices: dict[str, tuple[Any, ...]] = {
         "tcb_statuses": (frozenset({"UpToDate"}), ACCEPTABLE_STATUSES),
         "minimum_tcb_evaluation_number": (0, 18),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +21,24 @@ def test_an_absent_default_lets_nobody_sign(tmp_path: Path) -> None:
     assert signers_of(None, tmp_path / "signers.toml")().products == ()
     with pytest.raises(ConfigurationError):
         signers_of(str(tmp_path / "named.toml"), tmp_path / "signers.toml")()
+
+
+def test_what_is_kept_is_what_the_files_say(tmp_path: Path) -> None:
+    """Nothing is parsed again while nothing changed; a key file that changed in place, with its times set back, is seen."""
+    path, key = tmp_path / "signers.toml", tmp_path / "release.pub"
+    key.write_bytes(new_key()[1])
+    path.write_text('[keys]\nr = "release.pub"\n[products."acme/web"]\nsigners = ["r"]\nthreshold = 1\n')
+    read = signers_of(None, path)
+    first, times = read(), key.stat()
+    assert read() is first
+    key.write_bytes(new_key()[1])
+    os.utime(key, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert read() != first
+    key.unlink()
+    with pytest.raises(ConfigurationError, match=r"release\.pub"):
+        read()
+    path.unlink()
+    assert read().products == ()
 
 
 def test_a_file_is_begun_and_continued(tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ def found(**changes: Any) -> dict[str, Any]:
                 "why": "good",
             }
         ],
+        "built_by": [],
     } | changes
 
 

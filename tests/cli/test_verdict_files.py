@@ -7,7 +7,7 @@ import json
 import struct
 from collections.abc import Callable
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -15,11 +15,10 @@ from eaa._keys import key_id, read_private_key, read_public_key
 from eaa.cli._run import run
 from eaa.cli.verdict import verdict
 from eaa.verdict.envelope import parse_envelope, seal
+from eaa.verdict.provenance import BUILD_TYPE, Provenance
 from eaa.verdict.statement import Artifact, Statement
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+BUNDLE = Path(__file__).parents[1] / "verdict" / "data" / "pypi-attestations-0.0.19.slsa.sigstore.json"
 Measure = Callable[..., tuple[int, str, str]]
 
 
@@ -216,6 +215,74 @@ def test_provenance_must_be_about_what_is_measured(tmp_path: Path, boot_files: P
     assert signed("--provenance", str(tmp_path / "ours"))[0] == 0
     statement = parse_envelope((tmp_path / "set.json").read_bytes()).statement()
     assert statement.predicate["provenance"] == [sha256(ours).hexdigest()]
+
+
+def provenance_of(key: Path, content: bytes, builder: str = "urn:alpha") -> bytes:
+    said = Provenance(
+        builder=builder, build_type=BUILD_TYPE, outputs=(Artifact.of("linux", content),), dependencies=(), external={}, internal={},
+    )  # fmt: skip
+    return seal(said.to_statement(), [read_private_key(key.read_bytes())])
+
+
+def test_trusted_builders_provenance_is_verified_and_recorded(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, boot_files: Path, signed: Measure
+) -> None:
+    kernel = (boot_files / "vmlinuz").read_bytes()
+    for name in ("alpha", "mallory"):
+        assert call(capsys, "key", "new", tmp_path / name)[0] == 0
+    builders = tmp_path / "builders.toml"
+    builders.write_text(
+        '[keys]\na = "alpha.pub"\n[builders."urn:alpha"]\nkeys = ["a"]\n'
+        f'build_types = ["{BUILD_TYPE}"]\nsources = ["*"]\n'
+    )
+    proof = tmp_path / "proof"
+    given = ("--provenance", str(proof), "--builders", str(builders))
+    for data, reason in (
+        (provenance_of(tmp_path / "mallory", kernel), "no key or identity of that builder signed it"),
+        (provenance_of(tmp_path / "alpha", kernel, "urn:beta"), "who is not trusted"),
+        (provenance_of(tmp_path / "alpha", b"another"), "about none of the artifacts"),
+        (seal(parse_envelope(provenance_of(tmp_path / "alpha", kernel)).statement(), []), "signed it"),
+    ):
+        proof.write_bytes(data)
+        status, _, err = signed(*given)
+        assert status in {1, 2}
+        assert reason in err
+        assert not (tmp_path / "set.json").exists()
+    proof.write_bytes(provenance_of(tmp_path / "alpha", kernel))
+    assert signed("--builders", str(builders))[0] == 2
+    status, out, _ = signed(*given)
+    assert status == 0
+    assert "kernel        built by urn:alpha" in out
+    statement = parse_envelope((tmp_path / "set.json").read_bytes()).statement()
+    assert statement.predicate["builtBy"] == [
+        {
+            "artifact": "kernel",
+            "builder": "urn:alpha",
+            "provenance": sha256(proof.read_bytes()).hexdigest(),
+        }
+    ]
+    assert "built by urn:alpha" in call(capsys, "show", tmp_path / "set.json")[1]
+
+
+def test_a_sigstore_bundle_is_provenance(tmp_path: Path, boot_files: Path, signed: Measure) -> None:
+    """A real bundle about something else is read and refused for what it is about, with builders for who signed it."""
+    pytest.importorskip("sigstore", reason="sigstore is not installed")
+    status, _, err = signed("--provenance", str(BUNDLE))
+    assert status == 2
+    assert "pypi_attestations-0.0.19.tar.gz' is about none of the artifacts" in err
+    builders = tmp_path / "builders.toml"
+    builders.write_text(
+        '[builders."urn:b"]\nidentities = [{identity = "me@example.com", issuer = "https://example.com"}]\n'
+        'build_types = ["x"]\nsources = ["*"]\n'
+    )
+    status, _, err = signed("--provenance", str(BUNDLE), "--builders", str(builders))
+    assert status == 1
+    assert "sigstore.identity" in err
+    kernel = Artifact.of("linux", (boot_files / "vmlinuz").read_bytes())
+    ours = seal(Statement((kernel,), "https://slsa.dev/provenance/v1", {}), [])
+    wrapped = json.dumps({"verificationMaterial": {}, "dsseEnvelope": json.loads(ours)})
+    (tmp_path / "bundle").write_text(wrapped)
+    assert signed("--provenance", str(tmp_path / "bundle"))[0] == 0
 
 
 def test_a_signers_file_that_cannot_be_used_says_why(

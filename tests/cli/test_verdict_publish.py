@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 import pytest
 
+from eaa.cli._admin_client import AdminClient
 from eaa.cli._demo.processes import Processes, program
 from eaa.cli._demo.sides import Owner
+from eaa.cli._verdict_publish import next_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -193,3 +195,23 @@ def test_a_key_is_made_only_when_asked_for_and_trusted_only_when_named(
     assert "nobody is configured to sign acme/web" in refused.stderr
     listed = json.loads(stage.eaa("list", "--data", stage.owner.data, "--json").stdout)
     assert listed == {"reference_sets": []}
+
+
+def test_proposals_of_nobody_use_up_no_version() -> None:
+    def listed(version: int, state: str, *signed_by: str) -> dict[str, Any]:
+        return {"version": version, "state": state, "signed_by": list(signed_by)}
+
+    sets = [listed(2**53 - 1, "proposed"), listed(3, "retired"), listed(2, "active", "ab")]
+    assert next_version(_Listing(sets), "acme/web") == 4
+    assert next_version(_Listing([*sets, listed(7, "proposed", "ab")]), "acme/web") == 8
+    assert next_version(_Listing([]), "acme/web") == 1
+
+
+class _Listing(AdminClient):
+    """A Verdictd that lists these sets."""
+
+    def __init__(self, sets: list[dict[str, Any]]) -> None:
+        self.sets = sets
+
+    def get(self, path: str, **params: str | int) -> Any:
+        return {"reference_sets": self.sets}

@@ -91,9 +91,23 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     try:
         if user is not None:
             shutil.chown(folder, user)
-        quiet: Any = {"user": user, "cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        # setpriv and not subprocess's user, with which it forks, and gRPC's fork handlers may crash the child.
+        become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--"] if user else []
+        quiet: Any = {"cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         data = str(folder / "data")
-        initdb = [str(programs / "initdb"), "-D", data, "-A", "trust", "-U", "eaa", "-E", "UTF8", "--no-sync"]
+        initdb = [
+            *become,
+            str(programs / "initdb"),
+            "-D",
+            data,
+            "-A",
+            "trust",
+            "-U",
+            "eaa",
+            "-E",
+            "UTF8",
+            "--no-sync",
+        ]
         subprocess.run(initdb, check=True, **quiet)
         options = (
             "listen_addresses=",
@@ -102,6 +116,7 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             "max_connections=60",
         )
         command = [
+            *become,
             str(programs / "postgres"),
             "-D",
             data,
@@ -109,7 +124,7 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         ]
         with subprocess.Popen(command, **quiet) as server:
             try:
-                ready = [str(programs / "pg_isready"), "-q", "-h", str(folder), "-t", "20"]
+                ready = [*become, str(programs / "pg_isready"), "-q", "-h", str(folder), "-t", "20"]
                 deadline = time.monotonic() + 20
                 while subprocess.run(ready, check=False, **quiet).returncode:
                     assert server.poll() is None, "PostgreSQL has ended"

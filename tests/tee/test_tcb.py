@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from eaa.rats import ConfigurationError
-from eaa.tee.dcap.collateral import IdentityLevel, TcbInfo, TcbLevel
+from eaa.tee.dcap.collateral import IdentityLevel, TcbInfo
 from eaa.tee.dcap.policy import AcceptancePolicy
-from eaa.tee.dcap.shapes import Component, SgxTcb
+from eaa.tee.dcap.shapes import Component, PlatformLevel, PlatformStatus, SgxTcb, TcbLevel, TdxTcb
 from eaa.tee.dcap.tcb import (
     Rating,
     best_level,
@@ -32,7 +33,9 @@ DATE = datetime(2026, 1, 1, tzinfo=UTC)
 def level(
     status: str, sgx: tuple[int, ...], pce: int = 0, tdx: tuple[int, ...] | None = None, *advisories: str
 ) -> TcbLevel:
-    return TcbLevel(sgx, pce, tdx, status, DATE, advisories)
+    components = [Component(svn) for svn in sgx]
+    tcb = SgxTcb(components, pce) if tdx is None else TdxTcb(components, pce, [Component(svn) for svn in tdx])
+    return PlatformLevel(tcb, "2026-01-01T00:00:00Z", cast("PlatformStatus", status), advisories)
 
 
 def sixteen(*svns: int) -> tuple[int, ...]:

@@ -16,9 +16,10 @@ from eaa._keys import key_id
 from eaa.rim.corim import MEDIA_TYPE, META, parse_corim, unwrap_corim
 from eaa.rim.cose import CONTENT_TYPE, sign1
 from eaa.rim.names import named_values
-from eaa.verdict.corim import PROFILE, corim_of, is_corim, open_signed_set, set_of_corim, signed_corim_of
+from eaa.verdict.corim import PROFILE, corim_of, is_corim, set_of_corim, signed_corim_of
 from eaa.verdict.envelope import seal
 from eaa.verdict.errors import SignatureRefused, StatementError
+from eaa.verdict.presented import open_signed_set
 from eaa.verdict.reference_set import ReferenceSet, RegisterValue
 from eaa.verdict.signers import SignerPolicy, Signers
 

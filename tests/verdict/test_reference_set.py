@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eaa.verdict.errors import StatementError
-from eaa.verdict.reference_set import MAX_VALUES, Input, ReferenceSet, RegisterValue, is_product
+from eaa.verdict.reference_set import MAX_VALUES, BuiltBy, Input, ReferenceSet, RegisterValue, is_product
 from eaa.verdict.statement import Artifact, Statement, parse_statement
 
 KERNEL = Artifact.of("kernel", b"Linux")
@@ -86,6 +86,31 @@ def test_an_unsound_set_cannot_be_made(reference_set: ReferenceSet, changes: dic
 def test_an_unsound_register_cannot_be_made(name: str, values: tuple[str, ...]) -> None:
     with pytest.raises(StatementError):
         RegisterValue(name, values)
+
+
+def test_who_built_what_is_of_an_artifact_and_by_a_provenance_of_the_set(reference_set: ReferenceSet) -> None:
+    said = BuiltBy("kernel", "urn:alpha", "12" * 32)
+    found = replace(reference_set, built_by=(said,))
+    assert ReferenceSet.from_statement(found.to_statement()) == found
+    assert found.digest != reference_set.digest
+    for wrong in (
+        replace(said, artifact="initrd"),
+        replace(said, provenance="34" * 32),
+        replace(said, builder=""),
+        replace(said, builder="a\nb"),
+    ):
+        with pytest.raises(StatementError, match="who built an artifact"):
+            replace(reference_set, built_by=(wrong,))
+    with pytest.raises(StatementError, match="who built an artifact"):
+        replace(reference_set, built_by=(said, said))
+
+
+def test_a_set_names_so_many_provenances_each_once(reference_set: ReferenceSet) -> None:
+    named = tuple(f"{number:064x}" for number in range(65))
+    assert replace(reference_set, provenance=named[:64]).provenance == named[:64]
+    for wrong in (named, (named[0], named[0])):
+        with pytest.raises(StatementError, match="at most 64"):
+            replace(reference_set, provenance=wrong)
 
 
 def test_a_register_has_so_many_values_and_inputs_and_no_more() -> None:

@@ -14,12 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eaa._keys import new_key, read_private_key
 from eaa._proto import reference_pb2, reference_pb2_grpc
 from eaa.rats import ConfigurationError, InputError
 from eaa.rim.rvps import Message, write_message
 from eaa.tee.registry import kinds
 from eaa.verdict import rvps
-from eaa.verdict.corim import corim_of
+from eaa.verdict.corim import corim_of, signed_corim_of
 from eaa.verdict.envelope import countersign, seal
 from eaa.verdict.errors import SignatureRefused
 from eaa.verdict.rvps_grpc import serve_rvps
@@ -41,6 +42,10 @@ VALUES = {"mr_td": ["ab" * 48], "rtmr_1": ["01" * 48, "02" * 48]}
 
 def sample(values: Any) -> str:
     return write_message(Message("sample", json.dumps(values).encode())).decode()
+
+
+def new_signer() -> PrivateKey:
+    return read_private_key(new_key()[0])
 
 
 def signed(envelope: bytes) -> str:
@@ -96,6 +101,18 @@ async def test_a_signed_registration_is_active_at_once(
         )
 
 
+async def test_a_corim_of_a_signer_is_active_at_once_and_one_of_another_waits(
+    sets: ReferenceSets, keys: tuple[PrivateKey, ...], reference_set: ReferenceSet
+) -> None:
+    mine = replace(reference_set, product="rvps/web", supersedes=None)
+    for key, version, state in ((keys[0], 3, "active"), (new_signer(), 4, "proposed")):
+        corim = signed_corim_of(replace(mine, version=version), key)
+        message = write_message(Message("corim", corim)).decode()
+        assert (await rvps.register(sets, message, who="rvps", at=AT))["state"] == state
+    for_two = write_message(Message("corim", signed_corim_of(reference_set, keys[0]))).decode()
+    assert (await rvps.register(sets, for_two, who="rvps", at=AT))["state"] == "proposed"
+
+
 async def test_nobody_takes_a_version_by_registering_first(
     sets: ReferenceSets, keys: tuple[PrivateKey, ...], reference_set: ReferenceSet
 ) -> None:
@@ -108,6 +125,16 @@ async def test_nobody_takes_a_version_by_registering_first(
     assert [each["digest"] for each in await sets.listed()] == [proposed["digest"]]
     with pytest.raises(Exception, match="another set acme/web@3"):
         await rvps.register(sets, message, who="mallory", at=AT)
+
+
+async def test_nobody_uses_up_the_versions_of_what_names_no_product(
+    sets: ReferenceSets, reference_set: ReferenceSet
+) -> None:
+    last = replace(reference_set, product=rvps.PRODUCT, version=2**53 - 1)
+    message = write_message(Message("corim", corim_of(last))).decode()
+    with pytest.raises(InputError, match="names no product"):
+        await rvps.register(sets, message, who="mallory", at=AT)
+    assert (await rvps.register(sets, sample(VALUES), who="rvps", at=AT))["version"] == 1
 
 
 async def test_not_too_many_wait(sets: ReferenceSets, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -339,5 +339,9 @@ async def test_while_who_may_sign_cannot_be_read_nobody_counts(desk: Desk, url: 
         assert (await sets.active()).sets == ()
         with pytest.raises(ConfigurationError):
             await sets.propose(seal(desk.set(2).to_statement(), desk.keys[:1]), who="a")
+        (listed,) = await sets.listed()
+        assert (listed["signed_by"], listed["threshold"]) == ([], 0)
+        # What admits less needs no signature: it can be done at any time.
+        assert (await sets.change(listed["digest"], "revoke", who="bob"))["state"] == "revoked"
     with pytest.raises(ConfigurationError):
         await ReferenceSets.open(url, signers=signers)

@@ -13,7 +13,9 @@ import httpx2
 import pytest
 
 from eaa.rats import AccessDenied, ConfigurationError, EaaError, UnavailableError
+from eaa.verdict import api
 from eaa.verdict.api import SignedIndex, create_app
+from eaa.verdict.corim import signed_corim_of
 from eaa.verdict.envelope import seal
 from eaa.verdict.errors import SignatureRefused
 from eaa.verdict.reference_set import RegisterValue
@@ -78,8 +80,9 @@ class Both:
         return Subscriber(self.here, source, client=self.client)
 
     async def publish(self, version: int, *, activate: bool = True, **changes: Any) -> str:
-        registers = tuple(RegisterValue(name, (f"{version:02x}" * 48,)) for name in NAMES)
-        described = replace(self.model, version=version, registers=registers, supersedes=None, **changes)
+        described = replace(
+            self.model, version=version, registers=_registers(version), supersedes=None, **changes
+        )
         proposed = await self.there.propose(seal(described.to_statement(), self.keys[:1]), who="there")
         if activate:
             await self.there.change(proposed["digest"], "activate", who="there")
@@ -92,6 +95,10 @@ class Both:
     async def source(self) -> dict[str, Any]:
         (found,) = await self.here.sources()
         return found
+
+
+def _registers(version: int) -> tuple[RegisterValue, ...]:
+    return tuple(RegisterValue(name, (f"{version:02x}" * 48,)) for name in NAMES)
 
 
 @pytest.fixture
@@ -129,6 +136,14 @@ async def test_every_state_is_followed(both: Both) -> None:
     assert [each["action"] for each in history] == ["propose", "activate", "retire", "rollback", "revoke"]
     found = await both.source()
     assert (found["error"], found["held"]) == ("", "")
+
+
+async def test_a_corim_is_followed_too(both: Both) -> None:
+    described = replace(both.model, supersedes=None, registers=_registers(2), version=2)
+    proposed = await both.there.propose(signed_corim_of(described, both.keys[0]), who="there")
+    await both.there.change(proposed["digest"], "activate", who="there")
+    assert await both.subscriber.step()
+    assert await both.admitted() == [2]
 
 
 async def test_a_new_subscriber_comes_to_where_the_verdict_is(both: Both) -> None:
@@ -292,6 +307,55 @@ async def test_a_change_is_told_to_who_waits(both: Both) -> None:
     await both.publish(2)
     assert await asyncio.wait_for(waiting, 40)
     assert await both.admitted() == [1, 2]
+
+
+async def test_not_too_many_wait(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks when as many wait as may is answered at once, and waits nowhere."""
+    monkeypatch.setattr(api, "MAX_WAITERS", 1)
+    await both.publish(1)
+    index = SignedIndex(both.there, both.index_key)
+    sequence = (await index.newer_than(None, 0) or (0, b""))[0]
+    first = asyncio.create_task(index.newer_than(sequence, 50))
+    async with asyncio.timeout(40):
+        while not index.waiting:  # noqa: ASYNC110 - there is nothing else to wait for
+            await asyncio.sleep(0)
+    assert await asyncio.wait_for(index.newer_than(sequence, 50), 40) is None
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert index.waiting == 0
+
+
+async def test_a_verdict_that_does_not_wait_is_not_asked_without_pause(both: Both) -> None:
+    """Neither one that says at once that nothing is new, nor one that says each time that something is."""
+    await both.publish(1)
+    index = (await SignedIndex(both.there, both.index_key).newer_than(None, 0) or (0, b""))[1]
+    sets = {
+        digest: await both.there.envelope(digest)
+        for digest in [each["digest"] for each in await both.there.listed()]
+    }
+    for status in (304, 200):
+
+        def answer(request: httpx2.Request, status: int = status) -> httpx2.Response:
+            if "/sets/" in str(request.url):
+                return httpx2.Response(200, content=sets[request.url.path.rpartition("/")[2]])
+            return httpx2.Response(status, content=index if status == 200 else b"")
+
+        pauses: list[float] = []
+
+        async def sleep(seconds: float, pauses: list[float] = pauses) -> None:
+            pauses.append(seconds)
+            if len(pauses) == 3:
+                raise asyncio.CancelledError
+
+        async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer), base_url=URL) as client:
+            subscriber = Subscriber(
+                both.here, Source(URL, both.index_key.public_key(), TOKEN), client=client, sleep=sleep
+            )
+            with pytest.raises(asyncio.CancelledError):
+                await subscriber.run()
+        assert len(pauses) == 3
+        assert max(pauses) > 0
 
 
 def test_a_verdict_is_asked_over_tls_only(keys: tuple[PrivateKey, ...]) -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +12,11 @@ import pytest
 
 from eaa._keys import new_key, read_private_key
 from eaa.simulator.measure import DEFAULT_IMAGE, measure
-from eaa.verdict.envelope import seal
+from eaa.verdict.corim import signed_corim_of
+from eaa.verdict.envelope import parse_envelope, seal
 from eaa.verdict.reference_set import Input, ReferenceSet, RegisterValue
 from eaa.verdict.service import ReferenceSets
+from eaa.verdict.signer_watch import SignerWatch
 from eaa.verdict.signers import SignerPolicy, Signers
 from eaa.verdict.statement import Artifact
 
@@ -35,6 +37,9 @@ BASE = "/eaa/v0/reference-sets"
 
 class Verdict(Kit):
     """A Verdictd with signed sets, and whoever signs them."""
+
+    policies: list[SignerPolicy]
+    watch: SignerWatch
 
     def envelope(self, version: int = 1, image: str = DEFAULT_IMAGE, **changes: Any) -> dict[str, Any]:
         """Return the signed set of what an image measures to."""
@@ -86,13 +91,15 @@ class Verdict(Kit):
 @pytest.fixture
 async def verdict(kit: Kit, tmp_path: Path) -> AsyncIterator[Verdict]:
     """A Verdictd with no reference values and no sets, and one key that signs acme's products."""
-    policy = SignerPolicy((Signers("acme/*", {"release": KEY.public_key()}, 1),))
+    policies = [SignerPolicy((Signers("acme/*", {"release": KEY.public_key()}, 1),))]
     sets = await ReferenceSets.open(
-        f"sqlite:///{tmp_path / 'verdictd.db'}", signers=lambda: policy, clock=kit.clock
+        f"sqlite:///{tmp_path / 'verdictd.db'}", signers=lambda: policies[0], clock=kit.clock
     )
     try:
         services = replace(kit.services, sets=sets)
         async with (made := Verdict(services, kit.credential, kit.collateral, kit.clock)).client:
+            made.policies = policies
+            made.watch = SignerWatch(lambda: policies[0], sets.count_change)
             yield made
     finally:
         await sets.close()
@@ -275,3 +282,24 @@ async def test_trustees_route_shows_signed_values_too(verdict: Verdict) -> None:
     await verdict.services.database.put_reference_values({"mr_td": ["aa" * 48, value]})
     got = await verdict.client.get("/kbs/v0/reference-value/mr_td", headers=verdict.admin)
     assert got.json() == ["aa" * 48, value]
+
+
+async def test_a_signed_corim_is_proposed_in_base64(verdict: Verdict) -> None:
+    found = ReferenceSet.from_statement(parse_envelope(json.dumps(verdict.envelope()).encode()).statement())
+    body = {"envelope": b64encode(signed_corim_of(found, KEY)).decode()}
+    proposed = await verdict.client.post(BASE, headers=verdict.admin, json=body)
+    assert proposed.status_code == 201, proposed.text
+    assert (await verdict.do("activate")).status_code == 200
+    assert await verdict.released()
+    for wrong in ("...", ""):
+        answer = await verdict.client.post(BASE, headers=verdict.admin, json={"envelope": wrong})
+        assert answer.status_code == 400
+
+
+async def test_a_signer_that_is_struck_off_takes_its_sets_with_it(verdict: Verdict) -> None:
+    """No set was changed, and no restart: the next guest after a look at the signers is refused."""
+    await verdict.activate()
+    assert await verdict.released()
+    verdict.policies[0] = SignerPolicy(())
+    await verdict.watch.look()
+    assert not await verdict.released()

@@ -100,6 +100,38 @@ def test_two_sets_are_never_mixed() -> None:
     assert _failing(_check(sets, _registers())) == []
 
 
+def _weak(tee: str, *names: str, version: int = 9) -> ExpectedSet:
+    return ExpectedSet(
+        "acme/part", version, tee, {name: (("00" * 48) if name == "rtmr_3" else "1",) for name in names}
+    )
+
+
+@pytest.mark.parametrize(
+    ("tee", "names"),
+    [
+        ("tdx", ("rtmr_3",)),
+        ("sgx", ("isv_svn",)),
+        ("sgx", ("isv_svn", "isv_prod_id")),
+        ("snp", ("guest_svn",)),
+        ("tdx", ("pcr4",)),  # of another TEE
+    ],
+)
+def test_a_set_without_the_registers_that_matter_admits_nobody(tee: str, names: tuple[str, ...]) -> None:
+    measured = {name: "00" * 48 if name == "rtmr_3" else "1" for name in names}
+    result = ExpectedSets([_weak(tee, *names)]).check(
+        tee, measured | dict.fromkeys(NAMES, "ab" * 48), {}, at=AT, logged={}
+    )
+    assert _failing(result)
+
+
+def test_a_set_that_says_too_little_stands_in_nobodys_way() -> None:
+    """It matches the same guest, and is newer by its number, which means nothing between products."""
+    sets = ExpectedSets([_weak("tdx", "rtmr_3"), _set()])
+    result = _check(sets, _registers())
+    assert _failing(result) == []
+    assert _named(result, "reference.set").found == "acme/web version 1"
+
+
 def test_the_owners_own_values_still_count_alone() -> None:
     own = {name: [_registers(kernel="own")[name]] for name in NAMES}
     sets = ExpectedSets([_set()])

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from eaa.cli._verdict_files import read_signers
+from eaa.cli._verdict_files import read_file, read_signers
 from eaa.cli._write import write_file
 from eaa.rats import ConfigurationError
 
@@ -26,15 +26,34 @@ def signers_of(named: str | None, default: Path) -> Callable[[], SignerPolicy]:
 
     The function raises :class:`~eaa.rats.ConfigurationError` when the file cannot be used.
     """
+    path = Path(named) if named is not None else default
+    kept: list[_Read] = []
 
     def read() -> SignerPolicy:
         from eaa.verdict.signers import SignerPolicy  # noqa: PLC0415 - --help does not need it
 
         if named is None and not default.exists():
             return SignerPolicy(())
-        return read_signers(Path(named) if named is not None else default)
+        # It is asked often, and parsed only when a file says something else than before: times of files can lie, bytes cannot.
+        if kept and all(read_file(*each) == content for each, content in kept[0].files.items()):
+            return kept[0].policy
+        files: dict[tuple[Path, int], bytes] = {}
+
+        def reading(file: Path, limit: int) -> bytes:
+            return files.setdefault((file, limit), read_file(file, limit))
+
+        policy = read_signers(path, reading)
+        kept[:] = [_Read(policy, files)]
+        return policy
 
     return read
+
+
+class _Read(NamedTuple):
+    """Who may sign, and what the files said from which that follows."""
+
+    policy: SignerPolicy
+    files: dict[tuple[Path, int], bytes]
 
 
 def sources_of(configuration: VerdictConfig) -> list[Source]:

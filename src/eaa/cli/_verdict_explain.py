@@ -27,6 +27,8 @@ def explanation(found: Mapping[str, Any]) -> Iterator[str]:
     for each in found["artifacts"]:
         yield from (f"  {each['name']:<12} {name}:{digest}" for name, digest in each["digest"].items())
     yield from _builds(found["provenance"])
+    for each in found["built_by"]:
+        yield f"  {each['artifact']:<12} built by {each['builder']}, as whoever made the set verified"
     if "origins" in found:
         yield from _origins(found["origins"])
     yield f"signed by {len(found['signed_by'])} of the product's signers, {found['threshold']} must"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -15,12 +16,12 @@ from eaa.cli._write import write_file
 from eaa.rats import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from eaa.verdict.reference_set import ReferenceSet
     from eaa.verdict.signers import SignerPolicy
 
-__all__ = ["COMMANDS", "make_key", "read_signers", "set_to_json"]
+__all__ = ["COMMANDS", "make_key", "read_file", "read_signers", "set_to_json"]
 
 _MAX_ENVELOPE: Final = 8 << 20
 _SET: Final = InputFile(_MAX_ENVELOPE)
@@ -127,7 +128,7 @@ def verify(data: bytes, signers_file: Path, at: datetime, *, as_json: bool) -> N
     Example:
       eaa verdict verify web-3.json --signers signers.toml
     """  # noqa: D301 - click keeps the lines after \b
-    from eaa.verdict.corim import open_signed_set  # noqa: PLC0415 - --help does not need it
+    from eaa.verdict.presented import open_signed_set  # noqa: PLC0415 - --help does not need it
 
     policy = read_signers(signers_file)
     opened = open_signed_set(data, policy, at)
@@ -178,29 +179,36 @@ def show(data: bytes, *, as_json: bool) -> None:
             click.echo(f"  {artifact.name:<14} {algorithm}:{digest}")
     for each_digest in found.provenance:
         click.echo(f"  provenance     sha256:{each_digest}")
+    for built in found.built_by:
+        click.echo(f"  {built.artifact:<14} built by {built.builder}, as whoever made the set verified")
     click.echo("\nsignatures (not verified)" if signatures else "\nnobody has signed it")
     for name in signatures:
         click.echo(f"  {name or 'a key without an id'}")
 
 
-def read_signers(path: Path) -> SignerPolicy:
+def read_file(file: Path, limit: int) -> bytes:
+    """Return the content of the signers' file, or of one that it names; one byte more than ``limit`` shows that there is more.
+
+    :raises ConfigurationError: when it cannot be read.
+    """
+    try:
+        with file.open("rb") as stream:
+            return stream.read(limit + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a file name"
+        raise ConfigurationError(
+            f"cannot read {str(file)[:200]!r}: {reason}",
+            hint="Files are looked for beside the signers' file.",
+        ) from error
+
+
+def read_signers(path: Path, read: Callable[[Path, int], bytes] = read_file) -> SignerPolicy:
     """Read a signers' file; the key files that it names are looked for beside it.
 
     :raises ConfigurationError: when it or one of them cannot be used.
     """
     from eaa._keys import MAX_PEM  # noqa: PLC0415 - --help does not need it
     from eaa.verdict.signers import MAX_SIGNERS, parse_signers  # noqa: PLC0415
-
-    def read(file: Path, limit: int) -> bytes:
-        try:
-            with file.open("rb") as stream:
-                return stream.read(limit + 1)
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not a file name"
-            raise ConfigurationError(
-                f"cannot read {str(file)[:200]!r}: {reason}",
-                hint="Files are looked for beside the signers' file.",
-            ) from error
 
     return parse_signers(read(path, MAX_SIGNERS), lambda name: read(path.parent / name, MAX_PEM))
 
@@ -225,6 +233,7 @@ def set_to_json(found: ReferenceSet) -> dict[str, Any]:
         ],
         "artifacts": [each.to_json() for each in found.artifacts],
         "provenance": list(found.provenance),
+        "built_by": [asdict(each) for each in found.built_by],
         "note": found.note,
     }
 

@@ -23,7 +23,7 @@ from eaa.rats import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from eaa.verdict.reference_set import ReferenceSet, RegisterValue
+    from eaa.verdict.reference_set import BuiltBy, ReferenceSet, RegisterValue
     from eaa.verdict.statement import Artifact
 
 __all__ = ["described_set", "identity_options", "key_option", "measure", "sealed_set", "set_options"]
@@ -31,6 +31,7 @@ __all__ = ["described_set", "identity_options", "key_option", "measure", "sealed
 _TEES: Final[Mapping[str, click.Command]] = {"tdx": tdx, "snp": snp, "sgx": sgx}
 _MAX_ENVELOPE: Final = 8 << 20
 _MAX_KEY: Final = 64 << 10
+_EXISTING: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 _ALIASES: Final = {"append": "cmdline"}
 """Options of ``eaa measure`` that ask for the same by another name."""
 
@@ -97,7 +98,17 @@ _ORIGIN: Final = (
         ["--provenance", "provenance"],
         type=InputFile(_MAX_ENVELOPE),
         multiple=True,
-        help="Signed statement about where an artefact comes from; kept by its digest.",
+        help="Signed statement about where an artefact comes from, a DSSE envelope or a sigstore bundle; kept by its digest.",
+    ),
+    click.Option(
+        ["--builders"],
+        type=_EXISTING,
+        help="TOML file of trusted builders: every provenance must hold, and the set says who built what.",
+    ),
+    click.Option(
+        ["--trusted-root"],
+        type=_EXISTING,
+        help="Roots of sigstore bundles, instead of the public instance's.",
     ),
 )
 
@@ -119,9 +130,12 @@ def measure(*, keys: Sequence[bytes], out: Path, as_json: bool, **options: Any) 
     set as it is and adds the signatures that are missing; a version whose content would be another is refused.
 
     \b
-    Example:
+    Examples:
       eaa verdict measure --product acme/web --version 3 --tee tdx --firmware OVMF.fd --kernel vmlinuz \\
         --initrd initrd.img --cmdline 'console=ttyS0' --key release --out web-3.json
+      eaa verdict measure --product acme/web --version 4 --tee tdx --firmware OVMF.fd --kernel vmlinuz \\
+        --initrd initrd.img --cmdline 'console=ttyS0' --provenance dist/provenance.dsse.json --builders builders.toml \\
+        --key release --out web-4.json
     """  # noqa: D301 - click keeps the lines after \b
     described, notes = described_set(options)
     data, found = sealed_set(described, keys, out)
@@ -132,6 +146,8 @@ def measure(*, keys: Sequence[bytes], out: Path, as_json: bool, **options: Any) 
         return
     for name, listed in found.reference_values.items():
         click.echo(f"{name:<12}  {', '.join(listed)}")
+    for built in found.built_by:
+        click.echo(f"{built.artifact:<12}  built by {built.builder}")
     for note in notes:
         click.echo(note, err=True)
     until = f"until {found.expires_at:%Y-%m-%d %H:%M} UTC" if found.expires_at else "without an end"
@@ -140,9 +156,7 @@ def measure(*, keys: Sequence[bytes], out: Path, as_json: bool, **options: Any) 
 
 def described_set(options: Mapping[str, Any]) -> tuple[ReferenceSet, list[str]]:
     """Return the set that the options of :func:`set_options` describe, and what is to be said of it in words."""
-    from eaa.verdict.envelope import parse_envelope  # noqa: PLC0415 - --help does not need it
-    from eaa.verdict.measured import check_provenance  # noqa: PLC0415
-    from eaa.verdict.reference_set import ReferenceSet  # noqa: PLC0415
+    from eaa.verdict.reference_set import ReferenceSet  # noqa: PLC0415 - --help does not need it
 
     tee = options["tee"]
     _check_options(tee, options)
@@ -154,7 +168,7 @@ def described_set(options: Mapping[str, Any]) -> tuple[ReferenceSet, list[str]]:
         for name in missing
     ]
     artifacts = tuple(_artifacts(tee, options))
-    check_provenance(artifacts, map(parse_envelope, options["provenance"]))
+    proofs = tuple(dict.fromkeys(options["provenance"]))
     found = ReferenceSet(
         product=options["product"],
         version=options["version"],
@@ -164,10 +178,29 @@ def described_set(options: Mapping[str, Any]) -> tuple[ReferenceSet, list[str]]:
         issued_at=options["issued"] or datetime.now(UTC),
         expires_at=options["expires"],
         supersedes=options["supersedes"],
-        provenance=tuple(sha256(each).hexdigest() for each in options["provenance"]),
+        provenance=tuple(sha256(each).hexdigest() for each in proofs),
+        built_by=_built_by(artifacts, proofs, options),
         note=options["note"],
     )
     return found, notes
+
+
+def _built_by(
+    artifacts: Sequence[Artifact], proofs: Sequence[bytes], options: Mapping[str, Any]
+) -> tuple[BuiltBy, ...]:
+    """Hold provenance to the trusted builders, if they are given; else only to the artifacts."""
+    from eaa.verdict.measured import built_by, check_provenance  # noqa: PLC0415 - --help does not need it
+
+    if options["builders"] is None:
+        if options["trusted_root"] is not None:
+            raise click.UsageError("--trusted-root goes with --builders")
+        check_provenance(artifacts, proofs)
+        return ()
+    if not proofs:
+        raise click.UsageError("--builders goes with --provenance: there is nothing to verify")
+    from eaa.cli._verdict_build import read_builders  # noqa: PLC0415 - most sets are made without
+
+    return built_by(artifacts, proofs, read_builders(options["builders"]), options["trusted_root"])
 
 
 def sealed_set(described: ReferenceSet, keys: Iterable[bytes], out: Path) -> tuple[bytes, ReferenceSet]:

@@ -50,7 +50,8 @@ def propose(
 ) -> None:
     """Hand SET, signed, to Verdictd. It admits nobody until it is activated.
 
-    Signers need not wait for each other: proposed again by another, it is kept with the signatures of both.
+    SET is what eaa verdict measure writes, or a CoRIM that one of the product's signers has signed (eaa verdict export). Signers need not wait
+    for each other: proposed again by another, a set is kept with the signatures of both.
 
     \b
     Example:
@@ -69,10 +70,16 @@ def propose_set(
     client: AdminClient, envelope: bytes, why: str, provenance: Sequence[bytes] = ()
 ) -> dict[str, Any]:
     """Propose a signed set and return it as Verdictd keeps it."""
-    try:
-        document = json.loads(envelope)
-    except (ValueError, RecursionError):
-        raise InputError("the file is no signed set", hint="Make one: eaa verdict measure") from None
+    from eaa.verdict.corim import is_corim  # noqa: PLC0415 - --help does not need it
+
+    document: Any
+    if is_corim(envelope):
+        document = b64encode(envelope).decode()
+    else:
+        try:
+            document = json.loads(envelope)
+        except (ValueError, RecursionError):
+            raise InputError("the file is no signed set", hint="Make one: eaa verdict measure") from None
     proofs = [b64encode(each).decode() for each in provenance]
     proposed: dict[str, Any] = client.post(BASE, {"envelope": document, "why": why, "provenance": proofs})
     return proposed
@@ -193,7 +200,7 @@ def list_(client: AdminClient, product: str | None, state: str | None, *, as_jso
         return
     rows = [
         {**each, "state": "expired" if each["expired"] and each["state"] == "active" else each["state"]}
-        | {"signed": f"{len(each['signed_by'])} of {each['threshold']}", "digest": each["digest"][:16]}
+        | {"signed": _signed(each), "digest": each["digest"][:16]}
         for each in listed["reference_sets"]
     ]
     columns = ("product", "version", "tee", "state", "signed", "expires_at", "digest")
@@ -201,6 +208,10 @@ def list_(client: AdminClient, product: str | None, state: str | None, *, as_jso
     for each in client.get(f"{BASE}/sources")["sources"]:
         if each["held"] or each["error"]:
             click.echo(f"{each['url']} is not followed: {each['held'] or each['error']}")
+
+
+def _signed(found: dict[str, Any]) -> str:
+    return f"{len(found['signed_by'])} of {found['threshold']}" if found["threshold"] else "nobody may sign"
 
 
 @click.command()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from eaa.cli._admin_client import Target
     from eaa.verdict.reference_set import ReferenceSet
 
-__all__ = ["COMMANDS"]
+__all__ = ["COMMANDS", "next_version"]
 
 _MAX_KEY: Final = 64 << 10
 
@@ -85,7 +85,7 @@ def publish(
     said = _simulated_machine(options) if server.simulated else []
     with AdminClient(server) as client:
         if options["version"] is None:
-            options["version"] = _next_version(client, options["product"])
+            options["version"] = next_version(client, options["product"])
         described, notes = described_set(options)
         said += notes
         key, made = _signing_key(key_file, described.product, server, new=new_key)
@@ -112,9 +112,11 @@ def _simulated_machine(options: dict[str, Any]) -> list[str]:
     return []
 
 
-def _next_version(client: AdminClient, product: str) -> int:
+def next_version(client: AdminClient, product: str) -> int:
+    """Return one more than the highest version; proposals that no signer has signed count for nothing, whoever made them."""
     listed = client.get(BASE, product=product)["reference_sets"]
-    return max((int(each["version"]) for each in listed), default=0) + 1
+    counting = [each for each in listed if each["signed_by"] or each["state"] != "proposed"]
+    return max((int(each["version"]) for each in counting), default=0) + 1
 
 
 def _signing_key(path: Path, product: str, server: Target, *, new: bool) -> tuple[Any, list[str]]:

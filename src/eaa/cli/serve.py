@@ -175,6 +175,7 @@ async def _serve_verdictd(settings: Settings, configuration: VerdictdConfig) -> 
     from eaa.tee.dcap.roots import INTEL_ROOT  # noqa: PLC0415
     from eaa.tee.registry import vendor_roots  # noqa: PLC0415
     from eaa.verdict.service import ReferenceSets  # noqa: PLC0415
+    from eaa.verdict.signer_watch import SignerWatch  # noqa: PLC0415
     from eaa.verdict.subscription import Subscriber  # noqa: PLC0415
     from eaa.verdictd.bootstrap import DataDirectory  # noqa: PLC0415
     from eaa.verdictd.server import serve as serve_until  # noqa: PLC0415
@@ -194,7 +195,10 @@ async def _serve_verdictd(settings: Settings, configuration: VerdictdConfig) -> 
         configured.open(store) as sources,
         await ReferenceSets.open(directory.database_url, signers=signers) as sets,
     ):
-        background: list[Callable[[], Awaitable[None]]] = [store.follow]
+        background: list[Callable[[], Awaitable[None]]] = [
+            store.follow,
+            SignerWatch(signers, sets.count_change).run,
+        ]
         if sources:
             from eaa.endorser.refresh import Refresher  # noqa: PLC0415 - brings an HTTP client
 

@@ -154,14 +154,14 @@ def _short(seen: Seen, info: Stored | None, identity: Stored | None) -> tuple[st
     best = tcb_info.levels[0]
     pairs = [
         (f"SGX component {n}", have, need)
-        for n, (have, need) in enumerate(zip(levels["components"], best.sgx_components, strict=True), 1)
+        for n, (have, need) in enumerate(zip(levels["components"], best.tcb.sgx_components, strict=True), 1)
     ]
-    pairs.append(("PCE SVN", levels["pce_svn"], best.pce_svn))
+    pairs.append(("PCE SVN", levels["pce_svn"], best.tcb.pcesvn))
     if seen.tee == "tdx":
         module = _module(seen)
         svn = module.current_svn or module.svn
         rated_apart = 2 if svn[1] > 0 else 0  # the module's own identity rates its SVN and version
-        components = list(enumerate(zip(svn, best.tdx_components or (), strict=False), 1))
+        components = list(enumerate(zip(svn, best.tcb.tdx_components or (), strict=False), 1))
         pairs += [(f"TDX component {n}", have, need) for n, (have, need) in components[rated_apart:]]
         name = f"TDX_{svn[1]:02X}"
         of_version = next((each for each in tcb_info.module_identities if each.id.upper() == name), None)

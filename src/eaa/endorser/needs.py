@@ -157,7 +157,7 @@ def _platform(pem: bytes) -> Platform | None:
     """Read which platform a PCK chain names, proving nothing; None when it cannot be read."""
     try:
         certificates = read_certificates(pem)
-        extension = read_pck_extension(certificates[0].x509)
+        extension = read_pck_extension(certificates[0])
     except EndorsementError:
         return None
     names = [str(each.value) for each in certificates[0].x509.issuer if each.value in PCK_CAS]

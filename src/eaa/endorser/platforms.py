@@ -90,7 +90,7 @@ def seen_in(evidence: Evidence, snp_roots: dict[Product, str]) -> Seen | None:
 
 def _of_quote(evidence: Evidence, platform: Platform) -> Seen | None:
     try:
-        extension = read_pck_extension(read_certificates(pck_chain(evidence))[0].x509)
+        extension = read_pck_extension(read_certificates(pck_chain(evidence))[0])
     except EndorsementError:
         return None
     quoting_enclave = EnclaveReport.parse(evidence.envelope.signature.qe_report)  # type: ignore[attr-defined]

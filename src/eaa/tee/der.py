@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["children", "common_name", "content", "sequence"]
+__all__ = ["children", "common_name", "content", "dotted", "sequence"]
 
 _SEQUENCE: Final = 0x30
 _SET: Final = 0x31
+_IDENTIFIER: Final = 0x06
 _COMMON_NAME: Final = b"\x06\x03\x55\x04\x03"
 _LONG: Final = 0x80
 _MAX_LENGTH_BYTES: Final = 4
@@ -22,17 +23,18 @@ def children(der: bytes, limit: int = 16, *, tag: int = _SEQUENCE) -> list[bytes
 
     :raises ValueError: when ``der`` is not one SEQUENCE that ends where the bytes end, or an element is cut off.
     """
-    at, end = _content(der, 0, len(der))
-    if der[0] != tag or end != len(der):
+    size = len(der)
+    at, end = _content(der, 0, size)
+    if der[0] != tag or end != size:
         raise ValueError("not the one DER element that was expected")
     elements: list[bytes] = []
-    while at < end and limit:
-        after = at + 2 + der[at + 1] if at + 1 < end else end + 1
-        if after > end or der[at + 1] >= _LONG:
+    while at < end and len(elements) < limit:
+        # Short elements, which most are, need no call.
+        after = end + 1 if at + 2 > end or der[at + 1] >= _LONG else at + 2 + der[at + 1]
+        if after > end:
             _, after = _content(der, at, end)
         elements.append(der[at:after])
         at = after
-        limit -= 1
     return elements
 
 
@@ -47,12 +49,29 @@ def content(element: bytes, tag: int) -> bytes:
     return element[at:]
 
 
+def dotted(identifier: bytes) -> str:
+    """Return an OBJECT IDENTIFIER, given as its DER element, with numbers and dots.
+
+    :raises ValueError: when it is none.
+    """
+    numbers, number = [], 0
+    for byte in content(identifier, _IDENTIFIER):
+        number = number << 7 | byte & ~_LONG
+        if byte < _LONG:
+            numbers.append(number)
+            number = 0
+    first = min(numbers[0] // 40, 2) if numbers else 0
+    return ".".join(str(each) for each in (first, *(numbers[:1] and [numbers[0] - 40 * first]), *numbers[1:]))
+
+
 def common_name(name: bytes) -> str:
     """Return the first common name in a DER ``Name`` (RFC 5280, 4.1.2.4), or an empty string.
 
     :raises ValueError: when it is no such name, or not text.
     """
     for relative in children(name):
+        if _COMMON_NAME not in relative:
+            continue
         for attribute in children(relative, tag=_SET):
             kind, value = children(attribute)
             if kind == _COMMON_NAME:
@@ -63,16 +82,15 @@ def common_name(name: bytes) -> str:
 
 def _content(der: bytes, at: int, end: int) -> tuple[int, int]:
     """Return where the content of the element at ``at`` begins and ends."""
-    if end - at < 2:
+    start = at + 2
+    if start > end:
         raise ValueError("an element is cut off")
     length = der[at + 1]
-    start = at + 2
     if length >= _LONG:
-        size = length - _LONG
-        if not 1 <= size <= _MAX_LENGTH_BYTES or start + size > end:
+        first, start = start, start + length - _LONG
+        if not first < start <= first + _MAX_LENGTH_BYTES or start > end:
             raise ValueError("a length is malformed")
-        length = int.from_bytes(der[start : start + size], "big")
-        start += size
+        length = int.from_bytes(der[first:start], "big")
     if start + length > end:
         raise ValueError("an element is cut off")
     return start, start + length

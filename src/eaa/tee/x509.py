@@ -10,31 +10,31 @@ from __future__ import annotations
 
 from binascii import a2b_base64
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from operator import attrgetter
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import SignatureAlgorithmOID
 
 from eaa.rats import EndorsementError, TrustAnchor
-from eaa.tee.der import children, common_name
+from eaa.tee.der import children, common_name, content, dotted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime, timedelta
 
 __all__ = [
+    "KNOWN_CRITICAL",
     "MAX_CHAIN",
     "Certificate",
     "Chain",
     "ChainReader",
     "Crl",
     "CrlIssue",
+    "Extension",
     "Window",
     "read_certificates",
     "read_crl",
@@ -49,9 +49,22 @@ MAX_CHAIN: Final = 4
 MAX_CHAIN_BYTES: Final = 32 * 1024
 MAX_CRL_BYTES: Final = 4 * 1024 * 1024
 _BEGIN: Final = b"-----BEGIN CERTIFICATE-----"
+_BLANKS: Final = b" \t\r\n\v\f"
 _BLANK: Final = b" \t\r\n\0"
 """Space, and the zero byte that some platforms end their chain with."""
 _END: Final = b"-----END CERTIFICATE-----"
+
+_BASIC_CONSTRAINTS: Final = bytes.fromhex("0603551d13")
+_KEY_USAGE: Final = bytes.fromhex("0603551d0f")
+KNOWN_CRITICAL: Final = frozenset({_BASIC_CONSTRAINTS, _KEY_USAGE})
+"""The extensions that are understood here, by their identifiers in DER."""
+_INTEGER, _BIT_STRING, _OCTET_STRING = 0x02, 0x03, 0x04
+_TRUE: Final = bytes.fromhex("0101ff")
+_LONG: Final = 0x80
+_OF_CERTIFICATE, _OF_LIST = 0xA3, 0xA0
+_MAX_EXTENSIONS: Final = 32
+_KEY_CERT_SIGN: Final = 0x04
+"""Bit 5 of the first byte of a key usage, counted from the left (RFC 5280, 4.2.1.3)."""
 
 _ECDSA: Final = {
     SignatureAlgorithmOID.ECDSA_WITH_SHA256: ec.ECDSA(SHA256()),
@@ -84,12 +97,14 @@ class Window(NamedTuple):
     @classmethod
     def intersection(cls, windows: Sequence[Window]) -> Window:
         """Return the time in which all ``windows`` hold, named after those that bound it."""
-        start, end = max(windows, key=_start), min(windows, key=_end)
+        start = end = windows[0]
+        for window in windows:
+            if window.start > start.start:
+                start = window
+            if window.end < end.end:
+                end = window
         what = start.what if start.what == end.what else f"{start.what} and {end.what}"
         return cls(what, start.start, end.end)
-
-
-_start, _end = attrgetter("start"), attrgetter("end")
 
 
 def _span(time: timedelta) -> str:
@@ -106,6 +121,50 @@ def spell_utc(when: datetime) -> str:
     return f"{when.isoformat()[:19]}Z"
 
 
+class Extension(NamedTuple):
+    """An extension of a certificate or list; ``octets`` is the OCTET STRING around its value."""
+
+    critical: bool
+    octets: bytes
+
+    @property
+    def value(self) -> bytes:
+        """The extension's value in DER."""
+        return content(self.octets, _OCTET_STRING)
+
+
+def _extensions(element: bytes, tag: int) -> dict[bytes, Extension]:
+    """Return the extensions of a certificate or list that pyca has read, and so found well-formed, by their identifiers in DER.
+
+    ``element`` is where they may stand, marked as such by ``tag``.
+
+    :raises ValueError: when there are too many, or one is there twice.
+    """
+    if element[0] != tag:
+        return {}
+    entries = children(children(element, tag=tag)[0], _MAX_EXTENSIONS + 1)
+    found = {}
+    for entry in entries:
+        start = 2 if entry[1] < _LONG else 2 + entry[1] - _LONG
+        end = start + 2 + entry[start + 1]
+        critical = entry.startswith(_TRUE, end)
+        found[entry[start:end]] = Extension(critical, entry[end + 3 :] if critical else entry[end:])
+    if len(found) != len(entries) or len(found) > _MAX_EXTENSIONS:
+        raise ValueError("an extension is there twice, or there are too many")
+    return found
+
+
+def _basic_constraints(extension: Extension) -> tuple[bool, int | None]:
+    """Return whether they mark a CA, and its path length (RFC 5280, 4.2.1.9).
+
+    :raises ValueError: when they are malformed.
+    """
+    ca, length = ([*children(extension.value), b"", b""])[:2]
+    if (ca and ca != _TRUE) or length.startswith(_TRUE):
+        raise ValueError("basic constraints are malformed")
+    return bool(ca), int.from_bytes(content(length, _INTEGER), "big") if length else None
+
+
 class Certificate:
     """A certificate that pyca could read. What is asked of it again and again is taken out once."""
 
@@ -116,45 +175,47 @@ class Certificate:
         """
         try:
             self.x509 = x509.load_der_x509_certificate(der)
-            self.extensions = self.x509.extensions
             key = self.x509.public_key()
             self.signed, algorithm = children(der, 2)
-            # TBSCertificate: version, serial, algorithm, issuer, validity, subject (RFC 5280, 4.1; version 3 has all of them).
-            _, _, inner_algorithm, self.issuer, _, self.subject = children(self.signed, 6)
+            # TBSCertificate: version, serial, algorithm, issuer, validity, subject, key and extensions (RFC 5280, 4.1; version 3 has
+            # all but the last).
+            _, _, inner_algorithm, self.issuer, _, self.subject, self.spki, *rest = children(self.signed)
             self.name = common_name(self.subject)
             """Common name of the subject, or an empty string."""
             self.window = Window(self.name, self.x509.not_valid_before_utc, self.x509.not_valid_after_utc)
             """When it is valid."""
+            self.extensions = _extensions(rest[-1], _OF_CERTIFICATE) if rest else {}
+            self.ca, self.path_length, self.key_cert_sign = False, None, False
+            """What it says of itself as an issuer."""
+            if extension := self.extensions.get(_BASIC_CONSTRAINTS):
+                self.ca, self.path_length = _basic_constraints(extension)
+            if extension := self.extensions.get(_KEY_USAGE):
+                self.key_cert_sign = bool(content(extension.value, _BIT_STRING)[1] & _KEY_CERT_SIGN)
         except Exception as error:  # pyca documents no complete list for hostile certificates
             raise EndorsementError(f"a certificate cannot be read: {type(error).__name__}") from error
-        self.ca, self.path_length, self.key_cert_sign = False, None, False
-        """What it says of itself as an issuer."""
-        self.unknown_critical: x509.ObjectIdentifier | None = None
-        """The first critical extension that is not understood."""
-        for extension in self.extensions:
-            value = extension.value
-            if isinstance(value, x509.BasicConstraints):
-                self.ca, self.path_length = value.ca, value.path_length
-            elif isinstance(value, x509.KeyUsage):
-                self.key_cert_sign = value.key_cert_sign
-            elif extension.critical and self.unknown_critical is None:
-                self.unknown_critical = extension.oid
         if self.x509.version is not x509.Version.v3 or inner_algorithm != algorithm:
             raise EndorsementError("a certificate is not of version 3, or names two algorithms")
         if not isinstance(key, PublicKey):
             raise EndorsementError("a certificate has a key of a kind no chip maker uses")
         self.der = der
         self.public_key: PublicKey = key
+        """The key, whose DER SubjectPublicKeyInfo is ``spki``."""
 
     @property
     def self_issued(self) -> bool:
         """Whether subject and issuer are the same, as a root's are."""
         return self.subject == self.issuer
 
-    @cached_property
-    def spki(self) -> bytes:
-        """The key as DER SubjectPublicKeyInfo."""
-        return self.public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    def require_known(self, known: frozenset[bytes] = KNOWN_CRITICAL) -> None:
+        """Require that every critical extension is one of ``known``, given by their identifiers in DER.
+
+        :raises EndorsementError: naming the first that is not.
+        """
+        for identifier, extension in self.extensions.items():
+            if extension.critical and identifier not in known:
+                raise EndorsementError(
+                    f"{self.name!r} has the unknown critical extension {dotted(identifier)}"
+                )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -214,9 +275,7 @@ class ChainReader:
         for depth, issuer in enumerate(chain[1:]):
             require_issuer(issuer, below=depth)
         for certificate in chain:
-            if certificate.unknown_critical is not None:
-                oid = certificate.unknown_critical.dotted_string
-                raise EndorsementError(f"{certificate.name!r} has the unknown critical extension {oid}")
+            certificate.require_known()
         return Chain(tuple(chain), anchor, Window.intersection([each.window for each in chain]))
 
     def _climb(self, certificates: list[Certificate]) -> list[Certificate]:
@@ -273,7 +332,7 @@ def _bodies(pem: bytes) -> list[bytes]:
 
 def _decoded(body: bytes) -> bytes:
     try:
-        return a2b_base64(b"".join(body.split()), strict_mode=True)
+        return a2b_base64(body.translate(None, _BLANKS), strict_mode=True)
     except ValueError as error:
         raise EndorsementError("a certificate's base64 is broken") from error
 
@@ -350,10 +409,11 @@ def read_crl(der: bytes, issuer: Certificate) -> Crl:
         raise CrlIssue(f"a CRL of {len(der)} bytes, at most {MAX_CRL_BYTES} are read")
     try:
         crl = x509.load_der_x509_crl(der)
-        end, critical = crl.next_update_utc, [each.oid for each in crl.extensions if each.critical]
-        signed, algorithm = children(der)[:2]
-        # TBSCertList of version 2: version, algorithm, issuer (RFC 5280, 5.1).
-        _, inner_algorithm, name = children(signed, 3)
+        end = crl.next_update_utc
+        signed, algorithm = children(der, 2)
+        # TBSCertList of version 2: version, algorithm, issuer, dates, perhaps revoked certificates, perhaps extensions (RFC 5280, 5.1).
+        _, inner_algorithm, name, *rest = children(signed)
+        extensions = _extensions(rest[-1], _OF_LIST)
     except Exception as error:  # as for certificates
         raise CrlIssue(f"the CRL cannot be read: {type(error).__name__}") from error
     if name != issuer.subject:
@@ -365,10 +425,11 @@ def read_crl(der: bytes, issuer: Certificate) -> Crl:
         genuine = crl.is_signature_valid(key)
     if not genuine:
         raise CrlIssue(f"the CRL is not signed by {issuer.name!r}")
-    if critical:
-        raise CrlIssue(
-            f"the CRL has the critical extension {critical[0].dotted_string}, which is not understood"
-        )
+    for identifier, extension in extensions.items():
+        if extension.critical:
+            raise CrlIssue(
+                f"the CRL has the critical extension {dotted(identifier)}, which is not understood"
+            )
     if end is None:
         raise CrlIssue("the CRL has no nextUpdate, so its age cannot be judged")
     return Crl(crl, Window(f"CRL of {issuer.name}", crl.last_update_utc, end))

@@ -21,6 +21,8 @@ from starlette.routing import Route
 
 from eaa._json import parse_json
 from eaa.rats import AccessDenied, EaaError, InputError
+from eaa.rim.corim import MEDIA_TYPE
+from eaa.verdict.corim import is_corim
 from eaa.verdict.envelope import MAX_ENVELOPE, seal
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ MAX_WAIT: Final = 60.0
 """Seconds that an answer is put off for a subscriber who waits for a change."""
 _LOOK: Final = 0.5
 """Seconds between two looks at the database: another process may have made the change."""
+MAX_WAITERS: Final = 256
+"""Subscribers whose answer is put off at one time; others are answered at once, and ask again."""
 _MAX_BODY: Final = MAX_ENVELOPE + (4 << 20)
 _MAX_TOKEN: Final = 4096
 _DEADLINE: Final = 30.0
@@ -49,20 +53,34 @@ class SignedIndex:
     def __init__(self, sets: ReferenceSets, key: PrivateKey) -> None:
         self._sets, self._key = sets, key
         self._sequence, self._signed = -1, b""
+        self.waiting = 0
 
     async def newer_than(self, sequence: int | None, wait: float) -> tuple[int, bytes] | None:
         """Return the index with its number, or nothing if it is still number ``sequence`` after ``wait`` seconds."""
-        deadline = asyncio.get_running_loop().time() + min(wait, MAX_WAIT)
-        while (current := await self._sets.state_version()) == sequence:
-            left = deadline - asyncio.get_running_loop().time()
-            if left <= 0:
-                return None
-            await asyncio.sleep(min(_LOOK, left))
+        current = await self._sets.state_version()
+        if current == sequence and wait > 0 and self.waiting < MAX_WAITERS:
+            self.waiting += 1
+            try:
+                current = await self._changed(current, min(wait, MAX_WAIT))
+            finally:
+                self.waiting -= 1
+        if current == sequence:
+            return None
         if self._sequence != current:
             index = await self._sets.index()
             self._signed = await asyncio.to_thread(seal, index.to_statement(), [self._key])
             self._sequence = index.sequence
         return self._sequence, self._signed
+
+    async def _changed(self, sequence: int, wait: float) -> int:
+        """Return the number once it is another than ``sequence``, or after ``wait`` seconds."""
+        deadline = asyncio.get_running_loop().time() + wait
+        while (current := await self._sets.state_version()) == sequence:
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                break
+            await asyncio.sleep(min(_LOOK, left))
+        return current
 
 
 def create_app(
@@ -110,9 +128,9 @@ def _distribution(sets: ReferenceSets, index: SignedIndex, reader: Callable[[Req
 
     async def get_set(request: Request, _: str) -> Response:
         digest = request.path_params["digest"]
-        return Response(
-            await sets.envelope(digest), media_type="application/json", headers={"etag": f'"{digest}"'}
-        )
+        envelope = await sets.envelope(digest)
+        kind = MEDIA_TYPE if is_corim(envelope) else "application/json"
+        return Response(envelope, media_type=kind, headers={"etag": f'"{digest}"'})
 
     return [
         Route("/verdict/v1/index", _guarded(reader, get_index, deadline=MAX_WAIT + _DEADLINE)),
@@ -141,10 +159,8 @@ def _administration(
 
     async def propose(request: Request, who: str) -> Response:
         body = await _body(request, {"envelope", "why", "provenance"})
-        if not isinstance(body.get("envelope"), dict):
-            raise InputError("envelope is not an object")
         proposed = await sets.propose(
-            json.dumps(body["envelope"]).encode(),
+            _envelope(body.get("envelope")),
             who=who,
             why=_text(body, "why"),
             provenance=[_decoded(each) for each in body.get("provenance") or ()],
@@ -231,11 +247,20 @@ def _text(body: dict[str, Any], name: str) -> str:
     return value
 
 
-def _decoded(text: Any) -> bytes:
+def _envelope(value: Any) -> bytes:
+    """Return a signed set as it was sent: an envelope as an object, a CoRIM in base64."""
+    if isinstance(value, dict):
+        return json.dumps(value).encode()
+    if not isinstance(value, str):
+        raise InputError("envelope is neither an object nor the base64 of a signed CoRIM")
+    return _decoded(value, "envelope")
+
+
+def _decoded(text: Any, name: str = "a provenance") -> bytes:
     try:
         return b64decode(text, validate=True)
     except (TypeError, ValueError):
-        raise InputError("a provenance is not base64") from None
+        raise InputError(f"{name} is not base64") from None
 
 
 def _seconds(text: str) -> float:

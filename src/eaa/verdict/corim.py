@@ -9,7 +9,6 @@ the profile gets the same set back, with artifacts, inputs and digest, and holds
 from __future__ import annotations
 
 import re
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 from cbor2 import CBORTag
@@ -17,12 +16,11 @@ from cbor2 import CBORTag
 from eaa._cbor import write_cbor
 from eaa._keys import key_id
 from eaa.rats import EvidenceError
-from eaa.rim.corim import CORIM, MEDIA_TYPE, META, parse_corim, signature_validity, unwrap_corim
+from eaa.rim.corim import CORIM, MEDIA_TYPE, META, parse_corim
 from eaa.rim.cose import CONTENT_TYPE, sign1
 from eaa.tee.registry import kind_of
-from eaa.verdict.errors import SignatureRefused, StatementError
+from eaa.verdict.errors import StatementError
 from eaa.verdict.reference_set import ReferenceSet
-from eaa.verdict.signers import SignedSet, check_validity, open_set
 from eaa.verdict.statement import parse_statement
 
 if TYPE_CHECKING:
@@ -30,10 +28,8 @@ if TYPE_CHECKING:
 
     from eaa._keys import PrivateKey
     from eaa.rim.corim import Corim
-    from eaa.rim.cose import Sign1
-    from eaa.verdict.signers import SignerPolicy
 
-__all__ = ["PROFILE", "corim_of", "is_corim", "open_signed_set", "set_of_corim", "signed_corim_of"]
+__all__ = ["PROFILE", "corim_of", "is_corim", "set_of_corim", "signed_corim_of"]
 
 PROFILE: Final = "urn:eaa:corim:1"
 _STATEMENT: Final = -1
@@ -98,53 +94,6 @@ def set_of_corim(corim: Corim) -> ReferenceSet | None:
     if parse_corim(corim_of(found)) != corim:
         raise StatementError("the manifest's measurements are not those of the statement that it carries")
     return found
-
-
-def open_signed_set(data: bytes, policy: SignerPolicy, at: datetime) -> SignedSet:
-    """Return the set in an envelope, or in a CoRIM whose own signature is its signer's, as :func:`open_set` does.
-
-    :raises InputError: when it is neither.
-    :raises SignatureRefused: when it is not signed as it must be, or is not valid at that time.
-    """
-    if not is_corim(data):
-        return open_set(data, policy, at)
-    corim, signed = unwrap_corim(data)
-    found = set_of_corim(corim)
-    if found is None:
-        raise SignatureRefused(
-            "a CoRIM of another profile is a proposal, whoever signed it",
-            check="set.type",
-            hint="Make a set of it and sign that: eaa verdict import FILE --out SET",
-        )
-    signed_by = _check_signature(found.product, signed, policy, at)
-    check_validity(found, at)
-    return SignedSet(found, signed_by, sha256(data).hexdigest())
-
-
-def _check_signature(
-    product: str, signed: Sign1 | None, policy: SignerPolicy, at: datetime
-) -> frozenset[str]:
-    signers = policy.of_product(product)
-    hint = f"Import it and have {signers.threshold} of the signers of {signers.pattern} sign the set."
-    if signed is None:
-        raise SignatureRefused("nobody has signed it", check="signature.none", hint=hint)
-    signed_by = frozenset(key_id(key) for key in signers.keys.values() if signed.signed_by(key))
-    if not signed_by:
-        raise SignatureRefused(
-            f"no key that may sign {signers.pattern} signed it as it is", check="signature.foreign", hint=hint
-        )
-    if len(signed_by) < signers.threshold:
-        raise SignatureRefused(
-            f"a CoRIM has one signature, and {signers.threshold} must sign it",
-            check="signature.threshold",
-            hint=hint,
-        )
-    begin, end = signature_validity(signed)
-    if (begin is not None and at < begin) or (end is not None and at >= end):
-        raise SignatureRefused(
-            "its signature is not valid at this time", check="signature.validity", hint=hint
-        )
-    return signed_by
 
 
 def _minimums(tee: str) -> frozenset[str]:

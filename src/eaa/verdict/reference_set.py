@@ -21,6 +21,7 @@ __all__ = [
     "MAX_REGISTERS",
     "MAX_VALUES",
     "REFERENCE_VALUES",
+    "BuiltBy",
     "Input",
     "ReferenceSet",
     "RegisterValue",
@@ -35,6 +36,8 @@ _MAX_INPUTS: Final = 1024
 _MAX_VERSION: Final = 2**53 - 1
 """The largest whole number that every reader of JSON reads alike."""
 _MAX_NOTE: Final = 4096
+_MAX_PROVENANCE: Final = 64
+_MAX_BUILDER: Final = 2048
 _PRODUCT: Final = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}(/[A-Za-z0-9][A-Za-z0-9._+-]{0,63}){0,7}", re.ASCII
 )
@@ -45,7 +48,18 @@ _DIGEST: Final = re.compile(r"([0-9a-f]{2}){1,64}", re.ASCII)
 _SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
 _MEMBERS: Final = frozenset(
-    {"product", "version", "tee", "issuedAt", "expiresAt", "registers", "supersedes", "provenance", "note"}
+    {
+        "product",
+        "version",
+        "tee",
+        "issuedAt",
+        "expiresAt",
+        "registers",
+        "supersedes",
+        "provenance",
+        "builtBy",
+        "note",
+    }
 )
 
 
@@ -89,11 +103,21 @@ class RegisterValue:
 
 
 @dataclass(frozen=True, slots=True)
+class BuiltBy:
+    """What was verified before the set was signed: that a trusted builder says, in a provenance, that it made an artifact."""
+
+    artifact: str
+    builder: str
+    provenance: str
+
+
+@dataclass(frozen=True, slots=True)
 class ReferenceSet:
     """One version of a product's reference values. Every set that exists is sound; times are in UTC, to the second.
 
     ``expires_at`` of None means that the set does not end by itself. ``supersedes`` is the version that it retires when it becomes
-    active. ``provenance`` names, by the SHA-256 of their envelopes, the statements about where the artifacts come from.
+    active. ``provenance`` names, by the SHA-256 of their bytes, the statements about where the artifacts come from; ``built_by`` says what of
+    them was verified against the builders that whoever made the set trusts, and is their word.
 
     :raises StatementError: when a field is not what it must be.
     """
@@ -107,6 +131,7 @@ class ReferenceSet:
     expires_at: datetime | None = None
     supersedes: int | None = None
     provenance: tuple[str, ...] = ()
+    built_by: tuple[BuiltBy, ...] = ()
     note: str = ""
 
     def __post_init__(self) -> None:
@@ -124,8 +149,24 @@ class ReferenceSet:
             raise StatementError("the version that a set supersedes is lower than its own")
         if self.expires_at is not None and self.expires_at <= self.issued_at:
             raise StatementError("the set ends before it begins", hint="Give a later end.")
+        self._check_origins()
+
+    def _check_origins(self) -> None:
         if not all(_SHA256.fullmatch(each) for each in self.provenance):
             raise StatementError("provenance is named by the SHA-256 of its envelope, in lower-case hex")
+        if len(self.provenance) > _MAX_PROVENANCE or len(set(self.provenance)) != len(self.provenance):
+            raise StatementError(f"a set names at most {_MAX_PROVENANCE} provenances, each once")
+        names = {each.name for each in self.artifacts}
+        if len(set(self.built_by)) != len(self.built_by) or not all(
+            each.artifact in names
+            and each.provenance in self.provenance
+            and 0 < len(each.builder) <= _MAX_BUILDER
+            and each.builder.isprintable()
+            for each in self.built_by
+        ):
+            raise StatementError(
+                "who built an artifact is said once, of an artifact and by a provenance of the set"
+            )
 
     def _check_names(self) -> None:
         if not is_product(self.product):
@@ -170,6 +211,11 @@ class ReferenceSet:
             predicate["supersedes"] = self.supersedes
         if self.provenance:
             predicate["provenance"] = list(self.provenance)
+        if self.built_by:
+            predicate["builtBy"] = [
+                {"artifact": each.artifact, "builder": each.builder, "provenance": each.provenance}
+                for each in self.built_by
+            ]
         if self.note:
             predicate["note"] = self.note
         return Statement(self.artifacts, REFERENCE_VALUES, predicate)
@@ -201,6 +247,7 @@ class ReferenceSet:
                 expires_at=_time(predicate["expiresAt"]) if "expiresAt" in predicate else None,
                 supersedes=predicate.get("supersedes"),
                 provenance=tuple(_text(each) for each in _list(predicate.get("provenance", []))),
+                built_by=tuple(_built_by_from_json(each) for each in _list(predicate.get("builtBy", []))),
                 note=_text(predicate.get("note", "")),
             )
         except KeyError as error:
@@ -263,6 +310,11 @@ def _register_from_json(value: Any) -> RegisterValue:
 def _input_from_json(value: Any) -> Input:
     found = _object(value, {"name", "digest"})
     return Input(_text(found["name"]), _text(found["digest"]))
+
+
+def _built_by_from_json(value: Any) -> BuiltBy:
+    found = _object(value, {"artifact", "builder", "provenance"})
+    return BuiltBy(_text(found["artifact"]), _text(found["builder"]), _text(found["provenance"]))
 
 
 def _object(value: Any, members: set[str]) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 """Signed sets for clients of Trustee's reference value provider service: what they query, and what becomes of what they register.
 
 Trustee's service takes whatever it is sent for true. Here a registration is a proposal without a signature, which somebody who may sign
-the product has to sign before it counts. A message of the type ``dsse`` carries a set that is signed already: with enough signatures it
-is activated at once.
+the product has to sign before it counts. A message of the type ``dsse``, or a CoRIM that one of the product's signers has signed, carries a
+set that is signed already: with enough signatures it is activated at once.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from eaa._json import parse_json
 from eaa.rats import InputError
+from eaa.rim.rvps import parse_message
 from eaa.tee.registry import kinds
 from eaa.verdict.envelope import MAX_ENVELOPE, seal
 from eaa.verdict.errors import SignatureRefused, StatementError
@@ -53,18 +54,26 @@ async def register(sets: ReferenceSets, message: str, *, who: str, at: datetime)
     data = message.encode()
     value = parse_json(data, 2 * MAX_ENVELOPE, error=StatementError)
     if isinstance(value, dict) and value.get("type") == _SIGNED:
-        return await _register_signed(sets, value, who)
+        return await _register_signed(sets, _enveloped(value), who)
+    carried = parse_message(data)
+    if carried.kind == "corim" and sets.is_signed(carried.payload):
+        return await _register_signed(sets, carried.payload, who)
     imported = read_document(Document(data, Format.RVPS, unsigned=True))
     waiting = await sets.listed(state="proposed")
     if len(waiting) >= MAX_WAITING:
         raise InputError(
             f"{len(waiting)} sets wait for a signature already", hint="Sign or revoke some of them first."
         )
+    if imported.set is not None and imported.set.product == PRODUCT:
+        raise InputError(
+            f"{PRODUCT} is for what names no product",
+            hint="Give the set a product of yours, or have it signed first.",
+        )
     found = imported.set or await _described(sets, imported, data, at)
     return await sets.propose(seal(found.to_statement(), []), who=who, why="registered", unsigned=True)
 
 
-async def _register_signed(sets: ReferenceSets, message: dict[str, Any], who: str) -> dict[str, Any]:
+def _enveloped(message: dict[str, Any]) -> bytes:
     payload = message.get("payload")
     try:
         envelope = b64decode(payload, validate=True) if isinstance(payload, str) else b""
@@ -72,6 +81,10 @@ async def _register_signed(sets: ReferenceSets, message: dict[str, Any], who: st
         envelope = b""
     if not envelope:
         raise StatementError("the payload is not standard base64 of a signed set")
+    return envelope
+
+
+async def _register_signed(sets: ReferenceSets, envelope: bytes, who: str) -> dict[str, Any]:
     proposed = await sets.propose(envelope, who=who, why="registered")
     try:
         return await sets.change(

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Cell", "LimitExceeded", "Mount", "Ran", "Sandbox", "SandboxUnavailable", "folder_size"]
 
-_PROGRAMS: Final = ("bwrap", "unshare", "prlimit", "taskset")
+_PROGRAMS: Final = ("bwrap", "setpriv", "unshare", "prlimit", "taskset")
 _TOOLS: Final = ("usr", "bin", "sbin", "lib", "lib32", "lib64")
 _TOOL_SETTINGS: Final = ("alternatives", "ld.so.cache", "magic", "magic.mime")
 _DYNAMIC_USERS: Final = range(61184, 65520)  # systemd's range for users that exist only while something runs
@@ -178,7 +178,15 @@ class Sandbox:
     def _start(
         self, cell: Cell, argv: Sequence[str], limits: Limits, stdout: int, tell: int
     ) -> subprocess.Popen[bytes]:
-        command = ["unshare", "--user", "--map-root-user", "--", *_resource_limits(limits)]
+        # The user is changed by a program and not by Popen, which would have to fork: a fork runs the handlers of every library in
+        # this process, and gRPC's write into the build's output or crash.
+        owner = self._owner
+        command = (
+            []
+            if owner is None
+            else ["setpriv", f"--reuid={owner}", f"--regid={owner}", "--clear-groups", "--"]
+        )
+        command += ["unshare", "--user", "--map-root-user", "--", *_resource_limits(limits)]
         if cell.one_core:
             command += ["taskset", "--cpu-list", str(min(os.sched_getaffinity(0)))]
         command += ["bwrap", "--info-fd", str(tell), *_namespaces(cell), *_view(cell), "--", *argv]
@@ -191,9 +199,6 @@ class Sandbox:
             env={"PATH": _PATH},
             cwd="/",
             umask=cell.umask,
-            user=self._owner,
-            group=self._owner,
-            extra_groups=None if self._owner is None else [],
             start_new_session=True,
         )
 

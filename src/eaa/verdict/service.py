@@ -19,14 +19,14 @@ from eaa.storage.connections import open_connections
 from eaa.storage.migrate import migrate
 from eaa.storage.owner import state_version
 from eaa.verdict import following, store
-from eaa.verdict.envelope import parse_envelope
+from eaa.verdict.errors import SignatureRefused
 from eaa.verdict.index import Index, Listed
 from eaa.verdict.lifecycle import Action, State
 from eaa.verdict.origins import sealed_provenance
+from eaa.verdict.presented import open_signed_set, parse_presented
 from eaa.verdict.proofs import joined, proven, signatures
-from eaa.verdict.reference_set import ReferenceSet
 from eaa.verdict.schema import STEPS
-from eaa.verdict.signers import SignerPolicy, open_set
+from eaa.verdict.signers import SignerPolicy
 from eaa.verdict.views import set_details, set_summary, source_summary
 from eaa.verifier.expected_sets import ExpectedSet, ExpectedSets
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from eaa.storage.connections import Connections
+    from eaa.verdict.reference_set import ReferenceSet
     from eaa.verdict.store import StoredSet
 
 __all__ = ["OWNERS_ACTIONS", "ReferenceSets"]
@@ -95,6 +96,13 @@ class ReferenceSets:
     async def state_version(self) -> int:
         """Return a number that grows with every change."""
         return await self._connections.read(state_version)
+
+    async def count_change(self) -> None:
+        """Count a change that is in no row, such as of who may sign: whoever uses the active sets reads them again.
+
+        :raises UnavailableError: when it cannot be written down.
+        """
+        await self._connections.write(store.count_change)
 
     # Reading
 
@@ -167,17 +175,19 @@ class ReferenceSets:
     ) -> dict[str, Any]:
         """Add a set as proposed, and return it. Proposed again, it has the signatures of both envelopes.
 
+        :param envelope: the set in a DSSE envelope, or in a signed CoRIM.
         :param provenance: envelopes that the set names, kept to be explained.
         :param unsigned: take it without a signature of the product's signers, which it then needs before it becomes active.
         :raises InputError: when the envelope does not hold a set.
         :raises SignatureRefused: when none of the product's signers signed it.
         :raises SetRefused: when it was revoked, or another set has its product and version.
         """
-        reference = _reference(envelope)
+        presented = parse_presented(envelope)
+        reference = presented.set
         policy = self._signers()
         signed_by, _ = signatures(envelope, reference.product, policy)
         if not signed_by and not unsigned:
-            policy.of_product(reference.product).check(parse_envelope(envelope))
+            presented.check(policy)
         same = [
             each
             for each in await self._connections.read(store.listed, product=reference.product)
@@ -192,7 +202,7 @@ class ReferenceSets:
             version=reference.version,
             tee=reference.tee,
             envelope=envelope,
-            expires_at=reference.expires_at,
+            expires_at=parse_presented(envelope).ends_at,
             supersedes=reference.supersedes,
         )
         values = [(each.register, value) for each in reference.registers for value in each.values]
@@ -209,6 +219,17 @@ class ReferenceSets:
             await self._connections.write(store.keep_provenance, proofs)
         _log.info("set proposed: %s %s", stored.name, stored.digest)
         return self._summary(stored)
+
+    def is_signed(self, envelope: bytes) -> bool:
+        """Tell whether one of its product's signers signed a set; nobody did what is none.
+
+        :raises InputError: when it is neither an envelope nor a CoRIM.
+        """
+        try:
+            presented = parse_presented(envelope)
+        except SignatureRefused:
+            return False
+        return bool(signatures(envelope, presented.set.product, self._signers())[0])
 
     async def change(self, digest: str, action: str, *, who: str, why: str = "") -> dict[str, Any]:
         """Activate, retire, revoke or roll back to a set, and return it.
@@ -264,7 +285,7 @@ class ReferenceSets:
         for found in await self._connections.read(store.listed):
             if found.digest in active and found.state is not State.ACTIVE:
                 try:
-                    open_set(found.envelope, policy, at)
+                    open_signed_set(found.envelope, policy, at)
                 except EaaError as error:
                     refused.append(f"{found.name}: {error}")
                     active.discard(found.digest)
@@ -299,13 +320,13 @@ class ReferenceSets:
 
     def _require_valid(self, found: StoredSet) -> None:
         """Refuse a set that is not signed as its product asks for, not issued yet, or expired."""
-        open_set(found.envelope, self._signers(), self._clock())
+        open_signed_set(found.envelope, self._signers(), self._clock())
 
     def _summary(self, found: StoredSet) -> dict[str, Any]:
         return self._summaries([found])[0]
 
     def _summaries(self, found: Sequence[StoredSet]) -> list[dict[str, Any]]:
-        policy, at = self._signers(), self._clock()
+        policy, at = self._policy(), self._clock()
         return [set_summary(each, *signatures(each.envelope, each.product, policy), at=at) for each in found]
 
     async def _found(self, name: str) -> StoredSet:
@@ -358,7 +379,7 @@ class ReferenceSets:
 
 
 def _reference(envelope: bytes) -> ReferenceSet:
-    return ReferenceSet.from_statement(parse_envelope(envelope).statement())
+    return parse_presented(envelope).set
 
 
 def _named_provenance(reference: ReferenceSet, envelopes: Sequence[bytes]) -> dict[str, bytes]:

@@ -11,6 +11,9 @@ from importlib import import_module
 from importlib.resources import as_file, files
 from typing import TYPE_CHECKING, Any, Final
 
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+
 from eaa._json import parse_json
 from eaa.rats import ConfigurationError
 from eaa.verdict.envelope import PAYLOAD_TYPE
@@ -74,7 +77,19 @@ def open_bundle(
     return parse_statement(payload), wanted.found
 
 
-_MALFORMED: Final = (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError)
+_MALFORMED: Final = (
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    RecursionError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.ExtensionNotFound,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 """What the library lets through for a bundle that is malformed in ways that it does not expect."""
 
 

@@ -129,7 +129,11 @@ def propose(
     if known.state is State.REVOKED:
         next_state(known.state, Action.PROPOSE, known.name)
     if known.state is State.PROPOSED and known.envelope != new.envelope:
-        connection.execute(update(sets).where(sets.c.digest == new.digest).values(envelope=new.envelope))
+        connection.execute(
+            update(sets)
+            .where(sets.c.digest == new.digest)
+            .values(envelope=new.envelope, expires_at=new.expires_at)
+        )
         _note(connection, new.digest, Action.PROPOSE, State.PROPOSED, cause)
         grow_state(connection)
         return one(connection, new.digest)
@@ -173,6 +177,12 @@ def act(
     _lead(connection, found, action, state, cause)
     grow_state(connection)
     return one(connection, digest)
+
+
+def count_change(connection: Connection) -> None:
+    """Count a change that is in no row: all who use the active sets read them again."""
+    lock_state(connection)
+    grow_state(connection)
 
 
 def _forget(connection: Connection, digest: str) -> None:

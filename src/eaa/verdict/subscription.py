@@ -17,10 +17,10 @@ from urllib.parse import urlsplit
 import httpx2
 
 from eaa.rats import ConfigurationError, EaaError, UnavailableError
-from eaa.verdict.envelope import MAX_ENVELOPE, parse_envelope
+from eaa.verdict.envelope import MAX_ENVELOPE
 from eaa.verdict.errors import StatementError
 from eaa.verdict.index import open_index
-from eaa.verdict.reference_set import ReferenceSet
+from eaa.verdict.presented import parse_presented
 
 if TYPE_CHECKING:
     import ssl
@@ -36,6 +36,8 @@ _log: Final = logging.getLogger("eaa.verdict")
 WAIT: Final = 30
 """Seconds that a Verdict may put its answer off until something changes."""
 _TIMEOUT: Final = 30.0
+_LEAST: Final = 1.0
+"""Seconds from one question to the next, whatever the Verdict answers."""
 _FIRST_RETRY: Final = 1.0
 _LAST_RETRY: Final = 60.0
 
@@ -85,12 +87,13 @@ class Subscriber:
     async def run(self) -> None:
         """Follow the Verdict for ever. What goes wrong is written down, and tried again after a while."""
         pause = _FIRST_RETRY
+        time = asyncio.get_running_loop().time
         while True:
+            asked = time()
             try:
                 await self.step(wait=WAIT)
                 pause = _FIRST_RETRY
-                if self._incomplete:
-                    await self._sleep(_LAST_RETRY)
+                await self._sleep(_LAST_RETRY if self._incomplete else max(0.0, asked + _LEAST - time()))
             except EaaError as error:
                 _log.warning("the Verdict at %s is not followed now: %s", self._source.url, error)
                 await self._note(error)
@@ -169,4 +172,4 @@ class Subscriber:
 
 
 def _digest_of(envelope: bytes) -> str:
-    return ReferenceSet.from_statement(parse_envelope(envelope).statement()).digest
+    return parse_presented(envelope).set.digest

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from dataclasses import asdict
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,7 @@ def set_details(
             {"digest": digest} | (_provenance(proofs[digest]) if digest in proofs else {})
             for digest in reference.provenance
         ],
+        "built_by": [asdict(each) for each in reference.built_by],
         "envelope": b64encode(found.envelope).decode(),
         "history": [
             {

@@ -43,9 +43,9 @@ class _Body(BaseModel):
 
 
 class Proposal(_Body):
-    """A signed set: its DSSE envelope as a JSON object, and the base64 of the provenance that it names."""
+    """A signed set: its DSSE envelope as a JSON object, or a signed CoRIM in base64; and the base64 of the provenance that it names."""
 
-    envelope: dict[str, Any]
+    envelope: dict[str, Any] | str
     provenance: list[str] = Field(default=[], max_length=64)
     why: str = Field(default="", max_length=1000)
 
@@ -73,7 +73,8 @@ def reference_sets_router(services: Services, sets: ReferenceSetSource) -> APIRo
     async def propose(
         request: Request, body: Annotated[Proposal, Depends(json_body(Proposal, MAX_ENVELOPE))]
     ) -> dict[str, Any]:
-        envelope = json.dumps(body.envelope).encode()
+        signed = body.envelope
+        envelope = _decoded(signed, "envelope") if isinstance(signed, str) else json.dumps(signed).encode()
         proposed = await sets.propose(
             envelope,
             who=request.state.administrator,
@@ -161,11 +162,11 @@ def _workloads(records: Iterable[VerdictRecord]) -> list[VerdictRecord]:
     return list(latest.values())
 
 
-def _decoded(text: str) -> bytes:
+def _decoded(text: str, name: str = "a provenance") -> bytes:
     try:
         return b64decode(text, validate=True)
     except ValueError:
-        raise InputError("a provenance is not base64") from None
+        raise InputError(f"{name} is not base64") from None
 
 
 def _change(compared: Comparison) -> dict[str, Any]:

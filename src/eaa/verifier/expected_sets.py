@@ -108,11 +108,13 @@ class ExpectedSets:
 
     def find(self, tee: str, measurements: Mapping[str, str], at: datetime) -> ExpectedSet | None:
         """Return the set that these registers match whole, if it counts at ``at``."""
-        index = self._indexes.get(tee)
-        if index is None:
-            return None
-        found = (each for each in index.matching(measurements) if each.counts_at(at))
-        return max(found, key=lambda each: each.version, default=None)
+        found = self._matching(tee, measurements, at) if tee in self._indexes else []
+        return found[0] if found else None
+
+    def _matching(self, tee: str, measurements: Mapping[str, str], at: datetime) -> list[ExpectedSet]:
+        """Return the sets that these registers match whole and that count at ``at``, higher versions first."""
+        found = (each for each in self._indexes[tee].matching(measurements) if each.counts_at(at))
+        return sorted(found, key=lambda each: -each.version)
 
     def values_named(self, name: str, at: datetime) -> list[str]:
         """Return every value that a set which counts at ``at`` allows a register of this name: for showing, not for deciding."""
@@ -140,10 +142,13 @@ class ExpectedSets:
         index = self._indexes.get(tee)
         if index is None:
             return ReferenceResult(own, check_registers(tee, measurements, own))
-        found = self.find(tee, measurements, at)
-        of_set = None if found is None else _against(found, measurements, own)
-        if of_set is not None and not _blocks(of_set):
-            return of_set
+        of_set = None
+        for each in self._matching(tee, measurements, at):
+            # One that says too little to decide alone stands in no other's way.
+            against = _against(each, measurements, own)
+            if not _blocks(against):
+                return against
+            of_set = of_set or against
         checks = check_registers(tee, measurements, own)
         if not any(each.blocks for each in checks):
             return ReferenceResult(own, (*checks, REFERENCE_SET.passed(_EXPECTED, "the owner's own values")))

@@ -7,18 +7,17 @@ versions 2 and 3, enclave identity versions 1 and 2). What is signed is the inne
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_args
+from typing import TYPE_CHECKING, Final, NamedTuple, get_args
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from eaa.rats import EndorsementError
 from eaa.tee.dcap import shapes
 from eaa.tee.dcap.ecdsa import verifies
-from eaa.tee.dcap.signed_json import SignedObject, interpret, read_signed_object, read_time
+from eaa.tee.dcap.signed_json import SignedObject, glance, interpret, read_signed_object, read_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from eaa.tee.x509 import Chain, ChainReader, Window
@@ -27,7 +26,6 @@ __all__ = [
     "EnclaveIdentity",
     "IdentityLevel",
     "TcbInfo",
-    "TcbLevel",
     "TdxModule",
     "parse_enclave_identity",
     "parse_tcb_info",
@@ -41,17 +39,6 @@ TCB_SIGNING: Final = "Intel SGX TCB Signing"
 PLATFORM_STATUSES: Final = frozenset(get_args(shapes.PlatformStatus))
 
 
-class TcbLevel(NamedTuple):
-    """One level of a platform's TCB: the SVNs it needs, and what Intel says of a platform that has them."""
-
-    sgx_components: tuple[int, ...]
-    pce_svn: int
-    tdx_components: tuple[int, ...] | None
-    status: str
-    date: datetime
-    advisory_ids: tuple[str, ...]
-
-
 class IdentityLevel(NamedTuple):
     """One level of an enclave or module: the SVN it needs, and its status."""
 
@@ -61,8 +48,7 @@ class IdentityLevel(NamedTuple):
     advisory_ids: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class TdxModule:
+class TdxModule(NamedTuple):
     """Who may have signed a TDX module (48 bytes), and which SEAM attributes it may have (8 bytes each)."""
 
     id: str
@@ -72,8 +58,7 @@ class TdxModule:
     levels: tuple[IdentityLevel, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class TcbInfo:
+class TcbInfo(NamedTuple):
     """What Intel says of one family of platforms (FMSPC, 6 bytes) for one kind of TEE (``id`` ``SGX`` or ``TDX``).
 
     ``newest`` is the first level as it came, which names the 16 components for a reader (``Early Microcode Update, BIOS``), where
@@ -86,14 +71,13 @@ class TcbInfo:
     fmspc: bytes
     pce_id: bytes
     evaluation_number: int
-    levels: tuple[TcbLevel, ...]
+    levels: Sequence[shapes.TcbLevel]
     module: TdxModule | None
     module_identities: tuple[TdxModule, ...]
     newest: shapes.Tcb
 
 
-@dataclass(frozen=True, slots=True)
-class EnclaveIdentity:
+class EnclaveIdentity(NamedTuple):
     """What Intel says of a quoting enclave: who signed it, which attributes it has, its levels. Masked fields are integers."""
 
     id: str
@@ -155,20 +139,22 @@ def parse_tcb_info(signed: SignedObject) -> TcbInfo:
 
     :raises EndorsementError: when a field is missing, of another type, or out of range.
     """
-    version, kind = signed.value.get("version"), signed.value.get("id")
-    if version == 2:
+    kind = glance(signed, shapes.Kind)
+    if kind.version == 2:
         return _tcb_info("SGX", interpret(signed, shapes.FlatInfo))
-    if version != 3:
+    if kind.version != 3:
         raise EndorsementError("TCB info of a version that is not known; known are 2 and 3")
-    if kind == "SGX":
-        return _tcb_info(kind, interpret(signed, shapes.SgxInfo))
-    if kind == "TDX":
-        return _tcb_info(kind, interpret(signed, shapes.TdxInfo))
+    if kind.id == "SGX":
+        return _tcb_info("SGX", interpret(signed, shapes.SgxInfo))
+    if kind.id == "TDX":
+        return _tcb_info("TDX", interpret(signed, shapes.TdxInfo))
     raise EndorsementError("TCB info for a TEE that is not known; known are SGX and TDX")
 
 
 def _tcb_info(kind: str, info: shapes.FlatInfo | shapes.SgxInfo | shapes.TdxInfo) -> TcbInfo:
     tdx = info if isinstance(info, shapes.TdxInfo) else None
+    for level in info.tcb_levels:
+        read_time(level.tcb_date)
     return TcbInfo(
         id=kind,
         version=info.version,
@@ -176,7 +162,7 @@ def _tcb_info(kind: str, info: shapes.FlatInfo | shapes.SgxInfo | shapes.TdxInfo
         fmspc=bytes.fromhex(info.fmspc),
         pce_id=bytes.fromhex(info.pce_id),
         evaluation_number=info.tcb_evaluation_data_number,
-        levels=tuple(map(_tcb_level, info.tcb_levels)),
+        levels=info.tcb_levels,
         module=None if tdx is None else _tdx_module("", tdx.tdx_module, ()),
         module_identities=tuple(
             _tdx_module(each.id, each, each.tcb_levels) for each in (tdx.tdx_module_identities if tdx else ())
@@ -190,7 +176,7 @@ def parse_enclave_identity(signed: SignedObject) -> EnclaveIdentity:
 
     :raises EndorsementError: when a field is missing, of another type, or out of range.
     """
-    version = signed.value.get("version")
+    version = glance(signed, shapes.Kind).version
     identity: shapes.IdentityV1 | shapes.IdentityV2
     if version == 2:
         identity = interpret(signed, shapes.IdentityV2)
@@ -221,23 +207,13 @@ def parse_enclave_identity(signed: SignedObject) -> EnclaveIdentity:
     )
 
 
-def _tcb_level(level: shapes.PlatformLevel[Any]) -> TcbLevel:
-    tcb: shapes.Tcb = level.tcb
-    return TcbLevel(
-        tcb.sgx_components,
-        tcb.pcesvn,
-        tcb.tdx_components,
-        level.tcb_status,
-        read_time(level.tcb_date),
-        level.advisory_ids,
-    )
-
-
 def _identity_level(level: shapes.EnclaveLevel | shapes.ModuleLevel) -> IdentityLevel:
     return IdentityLevel(level.tcb.isvsvn, level.tcb_status, read_time(level.tcb_date), level.advisory_ids)
 
 
-def _tdx_module(name: str, module: shapes.Module, levels: Iterable[shapes.ModuleLevel]) -> TdxModule:
+def _tdx_module(
+    name: str, module: shapes.Module | shapes.NamedModule, levels: Iterable[shapes.ModuleLevel]
+) -> TdxModule:
     return TdxModule(
         id=name,
         mr_signer=bytes.fromhex(module.mrsigner),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -19,7 +19,7 @@ from eaa.rats import EndorsementError
 from eaa.tee.der import children, content
 
 if TYPE_CHECKING:
-    from eaa.tee.x509 import Chain, ChainReader
+    from eaa.tee.x509 import Certificate, Chain, ChainReader
 
 __all__ = [
     "PLATFORM_CA",
@@ -38,8 +38,7 @@ _SGX_TYPES: Final = {0: "standard", 1: "scalable", 2: "scalable with integrity"}
 SGX_EXTENSION: Final = x509.ObjectIdentifier("1.2.840.113741.1.13.1")
 
 
-@dataclass(frozen=True, slots=True)
-class PckExtension:
+class PckExtension(NamedTuple):
     """What Intel certifies about a platform.
 
     ``fmspc`` (6 bytes) names family, model, stepping, platform and custom SKU; ``tcb_components`` are the 16 SVNs of the
@@ -84,22 +83,19 @@ def read_pck_chain(pem: bytes, chains: ChainReader) -> PckIdentity:
     key = chain.leaf.public_key
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise EndorsementError("the PCK certificate's key is not on P-256")
-    return PckIdentity(chain, read_pck_extension(chain.leaf.x509), key)
+    return PckIdentity(chain, read_pck_extension(chain.leaf), key)
 
 
-def read_pck_extension(certificate: x509.Certificate) -> PckExtension:
+def read_pck_extension(certificate: Certificate) -> PckExtension:
     """Read the SGX extension of a PCK certificate.
 
     :raises EndorsementError: when it is missing, malformed or incomplete.
     """
+    extension = certificate.extensions.get(_IDENTIFIER)
+    if extension is None:
+        raise EndorsementError("the PCK certificate has no SGX extension")
     try:
-        raw = certificate.extensions.get_extension_for_oid(SGX_EXTENSION).value
-    except x509.ExtensionNotFound as error:
-        raise EndorsementError("the PCK certificate has no SGX extension") from error
-    if not isinstance(raw, x509.UnrecognizedExtension):
-        raise EndorsementError("the PCK certificate's SGX extension is of an unknown shape")
-    try:
-        return _interpret(raw.value)
+        return _interpret(extension.value)
     except ValueError as error:
         raise EndorsementError(f"the SGX extension cannot be read: {error}") from error
 
@@ -108,6 +104,9 @@ _SEQUENCE: Final = 0x30
 _BOOLEAN, _OCTETS, _OID, _ENUMERATED = 0x01, 0x04, 0x06, 0x0A
 _OID_CONTENT: Final = bytes.fromhex("2a864886f84d010d01")
 """:data:`SGX_EXTENSION` in DER; the names of all fields begin with it."""
+
+
+_IDENTIFIER: Final = bytes((_OID, len(_OID_CONTENT))) + _OID_CONTENT
 
 
 @cache

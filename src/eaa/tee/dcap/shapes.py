@@ -7,11 +7,16 @@ here are passed over, and nothing else is: :func:`~eaa.tee.dcap.signed_json.inte
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Final, Generic, Literal, TypeVar
+from operator import attrgetter, ge
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Generic, Literal, TypeVar
 
 from msgspec import Meta, Struct, field
 
-from eaa.tee.dcap.signed_json import Dated, Number, Time
+from eaa.tee.dcap.signed_json import Dated, Number, Time, read_time
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
 
 __all__ = [
     "COMPONENTS",
@@ -22,6 +27,7 @@ __all__ = [
     "FlatInfo",
     "IdentityV1",
     "IdentityV2",
+    "Kind",
     "Module",
     "ModuleLevel",
     "ModuleStatus",
@@ -31,6 +37,7 @@ __all__ = [
     "SgxInfo",
     "SgxTcb",
     "Tcb",
+    "TcbLevel",
     "TdxInfo",
     "TdxTcb",
 ]
@@ -56,6 +63,7 @@ _Byte = Annotated[int, Meta(ge=0, le=0xFF)]
 _Word = Annotated[int, Meta(ge=0, le=0xFFFF)]
 _SOME: Final = Meta(min_length=1)
 _Tcb = TypeVar("_Tcb")
+_Status = TypeVar("_Status")
 
 
 _MAX_LABEL: Final = 64
@@ -74,12 +82,12 @@ _Hex32 = Annotated[str, _hex(32)]
 _Hex48 = Annotated[str, _hex(48)]
 
 
-class Component(Struct, gc=False):
-    """One component of a TCB; ``type`` and ``category`` are for a reader, and nothing of them is decided upon."""
+class Component(Struct, gc=False, omit_defaults=True):
+    """One component of a TCB; ``category`` and ``type`` are for a reader, and nothing of them is decided upon."""
 
     svn: _Byte
-    type: Any = None
     category: Any = None
+    type: Any = None
 
     @property
     def label(self) -> str:
@@ -87,6 +95,7 @@ class Component(Struct, gc=False):
         return ", ".join([text for text in (self.type, self.category) if type(text) is str])[:_MAX_LABEL]
 
 
+_svn = attrgetter("svn")
 _Components = Annotated[list[Component], Meta(min_length=COMPONENTS, max_length=COMPONENTS)]
 
 
@@ -99,22 +108,24 @@ class SgxTcb(Struct):
     @property
     def sgx_components(self) -> tuple[int, ...]:
         """The SVNs in order."""
-        return tuple([each.svn for each in self.sgxtcbcomponents])
+        return tuple(map(_svn, self.sgxtcbcomponents))
 
-    @property
-    def sgx_labels(self) -> tuple[str, ...]:
-        """What the components are, for a reader."""
-        return tuple([each.label for each in self.sgxtcbcomponents])
+    def reached_by(self, components: Sequence[int]) -> bool:
+        """Whether a platform of these SVNs has at least the ones needed, component by component."""
+        return all(map(ge, components, map(_svn, self.sgxtcbcomponents)))
+
+    def sgx_label(self, index: int) -> str:
+        """Return what a component is, for a reader."""
+        return self.sgxtcbcomponents[index].label
 
     @property
     def tdx_components(self) -> tuple[int, ...] | None:
         """The SVNs of the TDX module's components; None where there are none."""
         return None
 
-    @property
-    def tdx_labels(self) -> tuple[str, ...]:
-        """What they are, for a reader."""
-        return ()
+    def tdx_label(self, index: int) -> str:  # noqa: ARG002 - there are none
+        """Return what one of them is, for a reader."""
+        return ""
 
 
 class TdxTcb(SgxTcb):
@@ -125,12 +136,11 @@ class TdxTcb(SgxTcb):
     @property
     def tdx_components(self) -> tuple[int, ...] | None:
         """The SVNs in order."""
-        return tuple([each.svn for each in self.tdxtcbcomponents])
+        return tuple(map(_svn, self.tdxtcbcomponents))
 
-    @property
-    def tdx_labels(self) -> tuple[str, ...]:
-        """What they are, for a reader."""
-        return tuple([each.label for each in self.tdxtcbcomponents])
+    def tdx_label(self, index: int) -> str:
+        """Return what one of them is, for a reader."""
+        return self.tdxtcbcomponents[index].label
 
 
 class FlatTcb(Struct):
@@ -153,14 +163,22 @@ class FlatTcb(Struct):
     sgxtcbcomp15svn: _Byte
     sgxtcbcomp16svn: _Byte
     pcesvn: _Word
-    sgx_labels: ClassVar[tuple[str, ...]] = ()
-    tdx_labels: ClassVar[tuple[str, ...]] = ()
     tdx_components: ClassVar[None] = None
 
     @property
     def sgx_components(self) -> tuple[int, ...]:
         """The SVNs in order."""
         return tuple([getattr(self, f"sgxtcbcomp{n:02d}svn") for n in range(1, COMPONENTS + 1)])
+
+    def sgx_label(self, index: int) -> str:  # noqa: ARG002 - version 2 has none
+        """Return what a component is, for a reader."""
+        return ""
+
+    tdx_label = sgx_label
+
+    def reached_by(self, components: Sequence[int]) -> bool:
+        """Whether a platform of these SVNs has at least the ones needed, component by component."""
+        return all(map(ge, components, self.sgx_components))
 
 
 Tcb = FlatTcb | SgxTcb | TdxTcb
@@ -172,30 +190,34 @@ class IsvTcb(Struct):
     isvsvn: _Word
 
 
-class _Level(Struct, rename="camel", kw_only=True):
+class _Level(Struct, Generic[_Tcb, _Status], rename="camel", omit_defaults=True):
+    tcb: _Tcb
     tcb_date: Time
+    tcb_status: _Status
     advisory_ids: tuple[Annotated[str, Meta(max_length=64)], ...] = field(name="advisoryIDs", default=())
 
 
-class PlatformLevel(_Level, Generic[_Tcb], rename="camel", kw_only=True):
-    """A level of a platform's TCB."""
+class PlatformLevel(_Level[_Tcb, PlatformStatus], Generic[_Tcb], rename="camel", omit_defaults=True):
+    """A level of a platform's TCB: the SVNs it needs, and what Intel says of a platform that has them."""
 
-    tcb: _Tcb
-    tcb_status: PlatformStatus
+    @property
+    def status(self) -> PlatformStatus:
+        """Its status."""
+        return self.tcb_status
+
+    @property
+    def date(self) -> datetime:
+        """When it was published."""
+        return read_time(self.tcb_date)
 
 
-class EnclaveLevel(_Level, rename="camel", kw_only=True):
-    """A level of a quoting enclave."""
+EnclaveLevel = _Level[IsvTcb, EnclaveStatus]
+"""A level of a quoting enclave."""
+ModuleLevel = _Level[IsvTcb, ModuleStatus]
+"""A level of a TDX module."""
 
-    tcb: IsvTcb
-    tcb_status: EnclaveStatus
 
-
-class ModuleLevel(_Level, rename="camel", kw_only=True):
-    """A level of a TDX module."""
-
-    tcb: IsvTcb
-    tcb_status: ModuleStatus
+TcbLevel = PlatformLevel[FlatTcb] | PlatformLevel[SgxTcb] | PlatformLevel[TdxTcb]
 
 
 class Module(Struct, rename="camel"):
@@ -206,65 +228,75 @@ class Module(Struct, rename="camel"):
     attributes_mask: _Hex8
 
 
-class NamedModule(Module, rename="camel"):
+class NamedModule(Struct, rename="camel"):
     """The same of the TDX modules of one major version, and their levels."""
 
     id: str
+    mrsigner: _Hex48
+    attributes: _Hex8
+    attributes_mask: _Hex8
     tcb_levels: list[ModuleLevel]
 
 
-class _Info(Dated, rename="camel", kw_only=True):
-    version: Number
-    tcb_type: Literal[0]
+class _Info(Dated, rename="camel", omit_defaults=True, kw_only=True):
     fmspc: _Hex6
+    pce_id: _Hex2
+    tcb_type: Literal[0]
     tcb_evaluation_data_number: Number
 
 
-class FlatInfo(_Info, rename="camel", kw_only=True):
+class FlatInfo(_Info, rename="camel", omit_defaults=True, kw_only=True):
     """TCB info version 2, which is always SGX's."""
 
+    id: str = "SGX"
     pce_id: _Hex2 = "0000"
     tcb_levels: Annotated[list[PlatformLevel[FlatTcb]], _SOME]
 
 
-class SgxInfo(_Info, rename="camel", kw_only=True):
+class SgxInfo(_Info, rename="camel", omit_defaults=True, kw_only=True):
     """TCB info version 3 for SGX."""
 
-    pce_id: _Hex2
     tcb_levels: Annotated[list[PlatformLevel[SgxTcb]], _SOME]
 
 
-class TdxInfo(_Info, rename="camel", kw_only=True):
+class TdxInfo(_Info, rename="camel", omit_defaults=True, kw_only=True):
     """TCB info version 3 for TDX."""
 
-    pce_id: _Hex2
-    tcb_levels: Annotated[list[PlatformLevel[TdxTcb]], _SOME]
     tdx_module: Module
     tdx_module_identities: tuple[NamedModule, ...] = ()
+    tcb_levels: Annotated[list[PlatformLevel[TdxTcb]], _SOME]
 
 
-class _Identity(Dated, rename="camel", kw_only=True):
-    version: Number
+class Kind(Struct):
+    """Which kind of statement one is, before it is read as that."""
+
+    version: Any = None
+    id: Any = None
+
+
+class IdentityV1(Dated, rename="camel", omit_defaults=True, kw_only=True):
+    """Enclave identity version 1: one required SVN and no levels."""
+
+    id: str = "QE"
     miscselect: _Hex4
     miscselect_mask: _Hex4
     attributes: _Hex16
     attributes_mask: _Hex16
     mrsigner: _Hex32
     isvprodid: _Word
-
-
-class IdentityV1(_Identity, rename="camel", kw_only=True):
-    """Enclave identity version 1: one required SVN and no levels."""
-
-    id: str = "QE"
     isvsvn: _Word
 
 
-class IdentityV2(_Identity, rename="camel", kw_only=True):
+class IdentityV2(Dated, rename="camel", omit_defaults=True, kw_only=True):
     """Enclave identity version 2."""
 
-    id: str
     tcb_evaluation_data_number: Number
+    miscselect: _Hex4
+    miscselect_mask: _Hex4
+    attributes: _Hex16
+    attributes_mask: _Hex16
+    mrsigner: _Hex32
+    isvprodid: _Word
     tcb_levels: Annotated[list[EnclaveLevel], _SOME]
 
 

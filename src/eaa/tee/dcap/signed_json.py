@@ -21,6 +21,7 @@ __all__ = [
     "Number",
     "SignedObject",
     "Time",
+    "glance",
     "interpret",
     "members_of",
     "read_signed_object",
@@ -30,7 +31,8 @@ __all__ = [
 MAX_JSON: Final = 4 * 1024 * 1024
 """Larger than any statement of a chip maker by two orders of magnitude."""
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
-_SIGNATURE: Final = re.compile(r"[0-9A-Fa-f]{128}")
+_SIGNATURE: Final = re.compile(rb'"([0-9A-Fa-f]{128})"')
+_RAW: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _MAX_ERROR: Final = 200
 
 Time = Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z")]
@@ -42,11 +44,16 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class SignedObject:
-    """One signed statement: ``text`` is exactly what was signed, ``value`` its JSON, ``signature`` is ``r ‖ s``, 64 bytes."""
+    """One signed statement: ``text`` is exactly what was signed, ``signature`` is ``r ‖ s``, 64 bytes."""
 
     text: bytes
-    value: dict[str, Any]
     signature: bytes
+
+    @property
+    def value(self) -> dict[str, Any]:
+        """What the text says, for a reader: :func:`interpret` is how to rely on it."""
+        value: dict[str, Any] = msgspec.json.decode(self.text)
+        return value
 
 
 def read_signed_object(content: bytes, *names: str) -> SignedObject:
@@ -54,19 +61,32 @@ def read_signed_object(content: bytes, *names: str) -> SignedObject:
 
     :raises EndorsementError: on anything else.
     """
-    members = members_of(content)
+    members = _plain_members(content) or {name: text for name, (_, text) in members_of(content).items()}
     name = next((each for each in names if each in members), None)
     if name is None or "signature" not in members:
         raise EndorsementError(
             f"expected an object with {names[0]!r} and 'signature', found {sorted(members)[:8]}"
         )
-    value, text = members[name]
-    signature = members["signature"][0]
-    if not isinstance(signature, str) or not _SIGNATURE.fullmatch(signature):
+    signature = _SIGNATURE.fullmatch(members["signature"])
+    if signature is None:
         raise EndorsementError("the signature is not 64 bytes of hex")
-    if not isinstance(value, dict):
+    if not members[name].startswith(b"{"):
         raise EndorsementError(f"{name} is not an object")
-    return SignedObject(text, value, bytes.fromhex(signature))
+    return SignedObject(members[name], bytes.fromhex(signature[1].decode()))
+
+
+def _plain_members(content: bytes) -> dict[str, bytes] | None:
+    """Take the members of a document that is written without a spare byte, as chip makers write theirs; None is for any other.
+
+    A document is that when its members make it up again; then it has no name twice, either. What is inside of them is not looked at.
+    """
+    try:
+        members = _RAW.decode(content) if len(content) <= MAX_JSON else {}
+    except (ValueError, RecursionError):
+        return None  # :func:`members_of` says why
+    texts = {name: bytes(raw) for name, raw in members.items()}
+    written = b",".join([b'"%b":%b' % (name.encode(), text) for name, text in texts.items()])
+    return texts if b"{%b}" % written == content else None
 
 
 def members_of(content: bytes) -> dict[str, tuple[Any, bytes]]:
@@ -77,29 +97,11 @@ def members_of(content: bytes) -> dict[str, tuple[Any, bytes]]:
     if len(content) > MAX_JSON:
         raise EndorsementError(f"{len(content)} bytes of JSON, at most {MAX_JSON} are read")
     try:
-        return _plain_members(content) or _members(content.decode("utf-8"))
+        return _members(content.decode("utf-8"))
     except RecursionError as error:
         raise EndorsementError("the JSON is nested too deeply") from error
     except ValueError as error:
         raise EndorsementError(f"not the JSON that was expected: {error}") from error
-
-
-def _plain_members(content: bytes) -> dict[str, tuple[Any, bytes]] | None:
-    """Read a document that is written without a spare byte, as chip makers write theirs; None is for any other.
-
-    A document is that when its members, each written anew, make it up again; then no object in it has a name twice, either.
-    """
-    try:
-        value = msgspec.json.decode(content)
-    except (msgspec.DecodeError, ValueError):
-        return None  # :func:`_members` says why
-    if type(value) is not dict:
-        return None
-    texts = [msgspec.json.encode(member) for member in value.values()]
-    written = [b"%b:%b" % (msgspec.json.encode(name), text) for name, text in zip(value, texts, strict=True)]
-    if b"{%b}" % b",".join(written) != content:
-        return None
-    return dict(zip(value, zip(value.values(), texts, strict=True), strict=True))
 
 
 def _members(text: str) -> dict[str, tuple[Any, bytes]]:
@@ -148,9 +150,14 @@ def _no_constant(name: str) -> Any:
 _DECODER: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
 
 
-class Dated(msgspec.Struct, rename="camel"):
-    """What every statement has: the time from its issue to the next one."""
+class Dated(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
+    """What every statement begins with: of what it is, its version, and the time from its issue to the next one.
 
+    This and every shape below it names its members in the order in which they are written, see :func:`interpret`.
+    """
+
+    id: str
+    version: Number
     issue_date: Time
     next_update: Time
 
@@ -168,12 +175,28 @@ class Dated(msgspec.Struct, rename="camel"):
 def interpret(signed: SignedObject, shape: type[_T]) -> _T:
     """Return the statement in this shape; members that the shape does not name are passed over.
 
+    A statement that the shape, written again, makes up to the byte has no name twice. Any other is read once more, to see that.
+
+    :raises EndorsementError: when a member is missing, of another type, or out of range, or a name is there twice.
+    """
+    value = glance(signed, shape)
+    if msgspec.json.encode(value) != signed.text:
+        members_of(signed.text)
+    return value
+
+
+def glance(signed: SignedObject, shape: type[_T]) -> _T:
+    """Return the statement in this shape without a look for names that are there twice, to choose the shape to interpret it in.
+
     :raises EndorsementError: when a member is missing, of another type, or out of range.
     """
     try:
-        return msgspec.convert(signed.value, shape)
+        value = msgspec.json.decode(signed.text, type=shape)
     except msgspec.ValidationError as error:
         raise EndorsementError(f"the statement is not well-formed: {str(error)[:_MAX_ERROR]}") from error
+    except (ValueError, RecursionError) as error:
+        raise EndorsementError(f"the statement is not JSON: {str(error)[:_MAX_ERROR]}") from error
+    return value
 
 
 def read_time(text: str) -> datetime:

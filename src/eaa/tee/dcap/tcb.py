@@ -12,9 +12,10 @@ from operator import ge
 from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from eaa.tee.dcap.collateral import IdentityLevel, TcbInfo, TcbLevel
+    from eaa.tee.dcap.collateral import IdentityLevel, TcbInfo
+    from eaa.tee.dcap.shapes import TcbLevel
 
 __all__ = [
     "Rating",
@@ -62,13 +63,13 @@ def match_level(
     """
     start = 2 if tdx_components is not None and tdx_components[1] > 0 else 0
     for level in levels:
-        if not (all(map(ge, components, level.sgx_components)) and pce_svn >= level.pce_svn):
+        tcb = level.tcb
+        if pce_svn < tcb.pcesvn or not tcb.reached_by(components):
             continue
         if tdx_components is None:
             return level
-        if level.tdx_components is not None and all(
-            map(ge, tdx_components[start:], level.tdx_components[start:])
-        ):
+        needed = tcb.tdx_components
+        if needed is not None and all(map(ge, tdx_components[start:], needed[start:])):
             return level
     return None
 
@@ -90,22 +91,27 @@ def shortfalls(
 ) -> tuple[str, ...]:
     """Say which of the SVNs that :func:`match_level` compares are below those of ``level``, for a reader."""
     start = 2 if tdx_components is not None and tdx_components[1] > 0 else 0
-    compared = [
-        *_compared("SGX", components, level.sgx_components, info.newest.sgx_labels),
-        ("PCE SVN", pce_svn, level.pce_svn),
-        *_compared("TDX", tdx_components or (), level.tdx_components or (), info.newest.tdx_labels)[start:],
-    ]
-    missed = [f"{what} is {has}, needs {needs}" for what, has, needs in compared if has < needs]
+    missed = _missed("SGX", components, level.tcb.sgx_components, info.newest.sgx_label, 0)
+    if pce_svn < level.tcb.pcesvn:
+        missed.append(f"PCE SVN is {pce_svn}, needs {level.tcb.pcesvn}")
+    missed += _missed(
+        "TDX", tdx_components or (), level.tcb.tdx_components or (), info.newest.tdx_label, start
+    )
     return _for(level, missed)
 
 
-def _compared(
-    kind: str, found: Sequence[int], needed: Sequence[int], labels: Sequence[str]
-) -> list[tuple[str, int, int]]:
-    named = [f" ({label})" if label else "" for label in labels] or [""] * len(needed)
+def _missed(
+    kind: str, found: Sequence[int], needed: Sequence[int], label_of: Callable[[int], str], start: int
+) -> list[str]:
+    """Name the components, from the one at ``start`` on, that are below what is needed."""
+    missed = [
+        (n, label_of(n))
+        for n, (has, needs) in enumerate(zip(found, needed, strict=False))
+        if has < needs and n >= start
+    ]
     return [
-        (f"{kind} component {n}{label}", has, needs)
-        for n, (has, needs, label) in enumerate(zip(found, needed, named, strict=False), 1)
+        f"{kind} component {n + 1}{label and f' ({label})'} is {found[n]}, needs {needed[n]}"
+        for n, label in missed
     ]
 
 

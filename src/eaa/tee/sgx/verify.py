@@ -24,7 +24,7 @@ def rate(
     level = match_level(info.levels, pck.tcb_components, pck.pce_svn)
     found = f"components {list(pck.tcb_components)}, PCE SVN {pck.pce_svn}"
     lowest = info.levels[-1]
-    expected = f"at least components {list(lowest.sgx_components)}, PCE SVN {lowest.pce_svn}"
+    expected = f"at least components {list(lowest.tcb.sgx_components)}, PCE SVN {lowest.tcb.pcesvn}"
     if level is None:
         missed = shortfalls(lowest, info, pck.tcb_components, pck.pce_svn)
         checks.append(rules.TCB_LEVEL.failed(expected, "; ".join(missed)))

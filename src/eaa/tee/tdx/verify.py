@@ -117,8 +117,8 @@ def _rate_at(
     found = f"{when}: components {list(pck.tcb_components)}, PCE SVN {pck.pce_svn}, TEE_TCB_SVN {list(svn)}"
     lowest = info.levels[-1]
     expected = (
-        f"at least components {list(lowest.sgx_components)}, PCE SVN {lowest.pce_svn}, "
-        f"TDX components {list(lowest.tdx_components or ())}"
+        f"at least components {list(lowest.tcb.sgx_components)}, PCE SVN {lowest.tcb.pcesvn}, "
+        f"TDX components {list(lowest.tcb.tdx_components or ())}"
     )
     if level is None:
         missed = shortfalls(lowest, info, pck.tcb_components, pck.pce_svn, svn)

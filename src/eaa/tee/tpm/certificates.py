@@ -12,13 +12,22 @@ from enum import Enum
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
-from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512
-from cryptography.x509.oid import ExtensionOID, ObjectIdentifier
 
 from eaa.rats import EndorsementError
-from eaa.tee.x509 import Certificate, Chain, CrlIssue, Window, read_crl, require_issuer, revoked_in, split_pem
+from eaa.tee.der import children, dotted
+from eaa.tee.x509 import (
+    KNOWN_CRITICAL,
+    Certificate,
+    Chain,
+    CrlIssue,
+    Window,
+    read_crl,
+    require_issuer,
+    revoked_in,
+    split_pem,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,23 +37,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Certified", "Purpose", "Revocation", "certify", "check_revocation"]
 
-_KNOWN_CRITICAL: Final = frozenset(
-    {
-        ExtensionOID.BASIC_CONSTRAINTS,
-        ExtensionOID.KEY_USAGE,
-        ExtensionOID.EXTENDED_KEY_USAGE,
-        ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
-    }
-)
+_ALTERNATIVE_NAME: Final = bytes.fromhex("0603551d11")
+_EXTENDED_KEY_USAGE: Final = bytes.fromhex("0603551d25")
+_DISTRIBUTION_POINTS: Final = bytes.fromhex("0603551d1f")
+_KNOWN_CRITICAL: Final = KNOWN_CRITICAL | {_ALTERNATIVE_NAME, _EXTENDED_KEY_USAGE}
 _HASHES: Final = (SHA256, SHA384, SHA512)
 _PEM: Final = b"-----BEGIN"
 
 
 class Purpose(Enum):
-    """What a certificate says its key is for (TCG OID registry, tcg-kp)."""
+    """What a certificate says its key is for (TCG OID registry, tcg-kp: 2.23.133.8), as the DER of the identifier."""
 
-    ENDORSEMENT_KEY = ObjectIdentifier("2.23.133.8.1")
-    ATTESTATION_KEY = ObjectIdentifier("2.23.133.8.3")
+    ENDORSEMENT_KEY = bytes.fromhex("06056781050801")
+    ATTESTATION_KEY = bytes.fromhex("06056781050803")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,21 +106,18 @@ def _require_issued(leaf: Certificate, issuer: Certificate) -> None:
 
 
 def _require_leaf(leaf: Certificate, purpose: Purpose) -> None:
-    for extension in leaf.extensions:
-        if extension.critical and extension.oid not in _KNOWN_CRITICAL:
-            raise EndorsementError(
-                f"the TPM key's certificate has the unknown critical extension {extension.oid.dotted_string}"
-            )
-        if isinstance(extension.value, x509.BasicConstraints) and extension.value.ca:
-            raise EndorsementError("the TPM key's certificate is that of a CA")
+    leaf.require_known(_KNOWN_CRITICAL)
+    if leaf.ca:
+        raise EndorsementError("the TPM key's certificate is that of a CA")
+    usage = leaf.extensions.get(_EXTENDED_KEY_USAGE)
     try:
-        purposes = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except x509.ExtensionNotFound:
-        purposes = x509.ExtendedKeyUsage([])
+        purposes = children(usage.value) if usage is not None else []
+    except ValueError as error:
+        raise EndorsementError("the purposes of the TPM key's certificate cannot be read") from error
     if purpose.value not in purposes:
         raise EndorsementError(
             f"the certificate is not one of a TPM's {purpose.name.lower().replace('_', ' ')} "
-            f"({purpose.value.dotted_string})"
+            f"({dotted(purpose.value)})"
         )
 
 
@@ -137,14 +139,6 @@ def check_revocation(certified: Certified, lists: Sequence[bytes]) -> Revocation
                 revoked.append((subject.name or "the TPM key", since))
             break
         else:
-            if _names_list(subject):
+            if _DISTRIBUTION_POINTS in subject.extensions:
                 missing.append(issuer.name)
     return Revocation(tuple(revoked), tuple(missing), tuple(windows))
-
-
-def _names_list(certificate: Certificate) -> bool:
-    try:
-        certificate.extensions.get_extension_for_oid(ExtensionOID.CRL_DISTRIBUTION_POINTS)
-    except x509.ExtensionNotFound:
-        return False
-    return True
