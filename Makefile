@@ -45,6 +45,7 @@ interop-vm: setup ## boot real guests with a vTPM in QEMU: their PCRs are as com
 	@scripts/install-packages $(TPM_PACKAGES) $(VM_PACKAGES)
 	@timeout 300 $(PY) scripts/interop_vm.py
 	@timeout 300 $(PY) scripts/interop_uki.py
+	@timeout 300 $(PY) scripts/interop_grub.py
 
 verdict-example: setup ## build, rebuild, measure and sign a guest from Debian's packages, and see one refused that is not reproducible
 	@scripts/install-packages --optional $(BUILD_PACKAGES)

@@ -70,9 +70,11 @@ with _INSTRUMENTED:
     )
     from eaa.tee.efi_boot import UkiBoot, partition_table
     from eaa.tee.fw_cfg import parse_directory
+    from eaa.tee.grub_config import bootstrap_commands, parse_grub_config
     from eaa.tee.pe import authenticode_digest
     from eaa.tee.registry import parse_evidence
     from eaa.tee.sgx.sigstruct import parse_sigstruct
+    from eaa.tee.shim import parse_shim
     from eaa.tee.snp.collateral_files import endorsements_from_snp_json
     from eaa.tee.tdx.tdvf import parse_tdvf
     from eaa.tee.tpm.formats import (
@@ -149,6 +151,9 @@ TARGETS: dict[str, Callable[[bytes], Any]] = {
     "fw-cfg": parse_directory,
     "variable-store": secure_boot_of,
     "unified-kernel-image": lambda data: measure_tpm(UkiBoot(data), secure_boot=SecureBoot(b"\1")),
+    "grub-config": parse_grub_config,
+    "grub-image": lambda data: bootstrap_commands(data, "hd0,gpt1"),
+    "shim": parse_shim,
     "partition-table": partition_table,
     "sigstruct": parse_sigstruct,
     "pe-image": authenticode_digest,

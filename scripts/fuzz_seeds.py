@@ -14,6 +14,8 @@ from uuid import UUID
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import load_pem_x509_certificate
 
 from eaa._keys import new_key, read_private_key
 from eaa.eventlog import (
@@ -41,6 +43,7 @@ from eaa.tee.azure.hcl import REPORT_SNP, pack_hcl_report
 from eaa.tee.dcap.collateral_files import (
     endorsements_to_json,
 )
+from eaa.tee.grub_config import DEBIAN_SCRIPT
 from eaa.tee.snp.collateral_files import endorsements_to_snp_json
 from eaa.tee.tpm.evidence import parse_key
 from eaa.tee.tpm.pcr_file import pack_pcr_file
@@ -54,6 +57,8 @@ from eaa.verdict.reference_set import ReferenceSet, RegisterValue
 from eaa.verdict.statement import Artifact
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from eaa.rats import Endorsements
 
 __all__ = ["KEY", "TPM_KEY", "VERDICT_KEY", "seeds"]
@@ -88,6 +93,7 @@ def seeds() -> dict[str, list[bytes]]:
         "enclave-identity": [by_kind["qe_identity"].content],
         "certificates": [by_kind["tcb_info"].issuer_chain],
         "crl": [by_kind["pck_crl"].content],
+        "shim": [_shim(by_kind["tcb_info"].issuer_chain)],
         "collateral-document": [json.dumps(endorsements_to_json(collateral)).encode()],
         "collateral-file": [item.content for item in collateral.items],
         "pck-certificates": [_pckcerts(cases["tdx"].endorsements)],
@@ -240,6 +246,8 @@ def _build_seeds() -> dict[str, list[bytes]]:
         "fw-cfg": [struct.pack(">IIHxx56s", 1, 20, 0x22, b"etc/acpi/rsdp")],
         "variable-store": [_variable_store()],
         "unified-kernel-image": [_uki(bytes(kernel))],
+        "grub-config": [b"# made\nset root=hd0\nlinux /vmlinuz quiet a=b\ninitrd /initrd.img\nboot\n"],
+        "grub-image": [_grub()],
         "partition-table": [_disk()],
     }
 
@@ -306,7 +314,10 @@ def _variable_store() -> bytes:
 
 def _uki(kernel: bytes) -> bytes:
     magic = b"#### LoaderInfo: systemd-stub 254.1-1 ####"
-    parts = {b".sdmagic": magic, b".linux": kernel, b".cmdline": b"quiet"}
+    return _pe({b".sdmagic": magic, b".linux": kernel, b".cmdline": b"quiet"})
+
+
+def _pe(parts: Mapping[bytes, bytes]) -> bytes:
     head = bytearray(0x400)
     head[:2], head[0x3C:0x40] = b"MZ", struct.pack("<I", 0x80)
     head[0x80:0x98] = struct.pack("<4sHHIIIHH", b"PE\0\0", 0x8664, len(parts), 0, 0, 0, 240, 0)
@@ -318,6 +329,25 @@ def _uki(kernel: bytes) -> bytes:
         struct.pack_into("<8sIIII", head, 0x98 + 240 + 40 * index, *fields)
         body += content
     return bytes(head) + body
+
+
+def _grub() -> bytes:
+    parts = (
+        (1, b"\0" + DEBIAN_SCRIPT + b"\0"),
+        (2, b"normal (memdisk)/grub.cfg\n\0"),
+        (3, b"/EFI/debian\0"),
+    )
+    body = b"".join(struct.pack("<II", kind, 8 + len(content)) + content for kind, content in parts)
+    return _pe({b"mods": b"mimg" + struct.pack("<IQQ", 0, 24, 24 + len(body)) + body})
+
+
+def _shim(certificate: bytes) -> bytes:
+    key = load_pem_x509_certificate(certificate).public_bytes(Encoding.DER)
+    table = struct.pack("<IIII", len(key), 0, 16, 16 + len(key)) + key
+    levels = struct.pack("<III", 0, 8, 0) + b"sbat,1,2025021800\n\0"
+    image = bytearray(_pe({b"/4": table, b"/17": levels}))
+    struct.pack_into("<II", image, 0x80 + 12, len(image), 0)
+    return bytes(image) + struct.pack("<I", 28) + b".vendor_cert\0.sbatlevel\0"
 
 
 def _disk() -> bytes:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from eaa.tee.uefi import Platform
 
-__all__ = ["UkiBoot", "partition_table", "uki_events"]
+__all__ = ["UkiBoot", "boot_option_events", "partition_table", "uki_events"]
 
 _BOOT_PATH: Final = "\\EFI\\BOOT\\BOOTX64.EFI"
 _STUB_KERNEL: Final = UUID("55c5d1f8-04cd-46b5-8a20-e56cbb3052d0")
@@ -105,22 +105,37 @@ def uki_events(platform: Platform, boot: UkiBoot, policy: SecureBoot) -> Iterato
     :raises InputError: when the image is no UKI, or one whose stub chooses sections when it boots.
     """
     parts, version = _read(boot.image)
-    yield platform.action(4, CALLING_BOOT_OPTION)
-    yield from firmware_ends(platform)
-    for _ in range(boot.failed_options):
-        yield platform.action(4, "Returning from EFI Application from Boot Option")
-        yield platform.action(4, CALLING_BOOT_OPTION)
-    if policy.enabled:
-        yield _authority(platform, boot.image, policy)
-    if boot.table != b"":
-        kind, what = EventType.EV_EFI_GPT_EVENT, "the disk's partition table"
-        yield platform.event(5, kind, what, boot.table, Input.BOOT_OPTIONS, boot.table or b"")
-    digest = authenticode_digest(boot.image, platform.algorithm)
-    path = file_path(_BOOT_PATH)
-    yield image_event(platform, "the unified kernel image", digest, len(boot.image), path, Input.KERNEL)
+    what = "the unified kernel image"
+    yield from boot_option_events(
+        platform, boot.image, what, Input.KERNEL, policy, boot.failed_options, boot.table
+    )
     yield from _sections(platform, parts, version)
     yield from _kernel(platform, boot, parts, version, secure=policy.enabled)
     yield from exit_events(platform)
+
+
+def boot_option_events(
+    platform: Platform,
+    image: bytes,
+    what: str,
+    source: Input,
+    policy: SecureBoot,
+    failed_options: int,
+    table: bytes | None,
+) -> Iterator[MeasuredEvent]:
+    """Yield what firmware measures from starting boot options to starting ``image`` from a disk with this partition table."""
+    yield platform.action(4, CALLING_BOOT_OPTION)
+    yield from firmware_ends(platform)
+    for _ in range(failed_options):
+        yield platform.action(4, "Returning from EFI Application from Boot Option")
+        yield platform.action(4, CALLING_BOOT_OPTION)
+    if policy.enabled:
+        yield _authority(platform, image, policy)
+    if table != b"":
+        kind, partitions = EventType.EV_EFI_GPT_EVENT, "the disk's partition table"
+        yield platform.event(5, kind, partitions, table, Input.BOOT_OPTIONS, table or b"")
+    digest = authenticode_digest(image, platform.algorithm)
+    yield image_event(platform, what, digest, len(image), file_path(_BOOT_PATH), source)
 
 
 def _read(image: bytes) -> tuple[Mapping[str, bytes], int]:

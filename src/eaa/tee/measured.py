@@ -32,6 +32,9 @@ class Input(StrEnum):
     """What the owner decides on and what, changed, changes a register."""
 
     FIRMWARE = "firmware"
+    SHIM = "shim"
+    GRUB = "grub"
+    GRUB_CONFIG = "grub-config"
     KERNEL = "kernel"
     INITRD = "initrd"
     CMDLINE = "cmdline"

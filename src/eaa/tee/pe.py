@@ -9,6 +9,7 @@ certificates and never padded.
 from __future__ import annotations
 
 import hashlib
+import re
 import struct
 from typing import Final, NamedTuple
 
@@ -25,6 +26,8 @@ _SECURITY: Final = 4
 _MAX_SECTIONS: Final = 256
 _MAX_ZEROS: Final = 1 << 20
 _PKCS7: Final = 2
+_SYMBOL: Final = 18
+_MAX_NAME: Final = 64
 _HINT: Final = "Give the kernel as it is booted: an EFI-stub bzImage (vmlinuz), not vmlinux and not a compressed copy of it."
 
 
@@ -56,11 +59,22 @@ def sections(image: bytes) -> tuple[Section, ...]:
             )
     return tuple(
         Section(
-            name.rstrip(b"\0").decode("ascii", "replace"),
+            _name(image, name.rstrip(b"\0")),
             image[offset : offset + min(size, virtual)].ljust(virtual, b"\0"),
         )
         for name, virtual, size, offset in found
     )
+
+
+def _name(image: bytes, name: bytes) -> str:
+    """Return the name of a section, which may be a place in the table of strings that follows the symbols ("Section Table" of the PE format)."""
+    if re.fullmatch(rb"/[0-9]{1,7}", name):
+        (pe,) = struct.unpack_from("<I", image, 0x3C)
+        symbols, count = struct.unpack_from("<II", image, pe + 12)
+        at = symbols + count * _SYMBOL + int(name[1:])
+        long, end, _ = image[at : at + _MAX_NAME].partition(b"\0")
+        name = long if symbols and end else name
+    return name.decode("ascii", "replace")
 
 
 def certificates(image: bytes) -> tuple[bytes, ...]:

@@ -13,12 +13,13 @@ from uuid import UUID
 
 from eaa.rats import InputError
 from eaa.tee.ovmf import MAX_FIRMWARE
+from eaa.tee.shim import SHIM_LOCK
 from eaa.tee.uefi import GLOBAL_VARIABLE, IMAGE_SECURITY, SecureBoot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["has_boot_options", "parse_variables", "secure_boot_of"]
+__all__ = ["has_boot_options", "has_shim_variables", "parse_variables", "secure_boot_of"]
 
 _VOLUME: Final = struct.Struct("<16x16sQ4sIHH")
 _NV_DATA: Final = UUID("fff12b8d-7696-4c8b-a985-2747075b4f50")
@@ -87,6 +88,14 @@ def has_boot_options(image: bytes) -> bool:
     return any(
         guid == GLOBAL_VARIABLE and _BOOT_OPTION.fullmatch(name) for guid, name in parse_variables(image)
     )
+
+
+def has_shim_variables(image: bytes) -> bool:
+    """Whether shim has been at work with this variable store, or someone who gave it keys (MOK).
+
+    :raises InputError: when the image is no variable store.
+    """
+    return any(guid == SHIM_LOCK for guid, _ in parse_variables(image))
 
 
 def secure_boot_of(image: bytes) -> SecureBoot:

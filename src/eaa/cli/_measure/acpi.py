@@ -33,7 +33,7 @@ __all__ = ["acpi"]
 @json_option
 @click.argument("machine", nargs=-1, required=True, type=click.UNPROCESSED)
 def acpi(qemu: str, out: Path, timeout: int, machine: tuple[str, ...], *, as_json: bool) -> None:
-    r"""Learn the ACPI tables of a machine from the owner's own QEMU.
+    """Learn the ACPI tables of a machine from the owner's own QEMU.
 
     MACHINE is what QEMU gets, after --: the machine, its memory, processors, devices and firmware. QEMU is started here, the firmware runs until
     it asks for the tables, and QEMU is ended. No guest is asked. eaa measure tdx --acpi takes the folder.
@@ -42,7 +42,7 @@ def acpi(qemu: str, out: Path, timeout: int, machine: tuple[str, ...], *, as_jso
     Examples:
       eaa measure acpi --out ./acpi -- -machine q35,smm=off,hpet=off -m 2G -smp 4 -nodefaults -bios OVMF.fd
       eaa measure tdx --firmware OVMF.fd --kernel vmlinuz --memory 2G --acpi ./acpi
-    """
+    """  # noqa: D301 - click keeps the lines after \b
     from eaa.cli._measure.qemu import ask_for_acpi  # noqa: PLC0415 - --help does not need it
     from eaa.tee.tdx.acpi import save_acpi  # noqa: PLC0415
 

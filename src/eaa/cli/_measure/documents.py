@@ -62,7 +62,7 @@ def _files(parsed: InitDocument, registers: Sequence[str]) -> Iterator[MeasuredE
 @click.argument("path", metavar="PATH", type=click.Path(path_type=Path, exists=True))
 @json_option
 def image(path: Path, *, as_json: bool) -> None:
-    r"""Compute the digests of a container image: manifest, configuration, layers.
+    """Compute the digests of a container image: manifest, configuration, layers.
 
     PATH is an OCI layout, as a folder or an archive, or an archive of docker save, which has no manifest. What the image says of
     its parts is held against their content.
@@ -71,7 +71,7 @@ def image(path: Path, *, as_json: bool) -> None:
     Examples:
       eaa measure image ./layout
       eaa measure image image.tar --json
-    """
+    """  # noqa: D301 - click keeps the lines after \b
     from eaa.image.layout import image_digests  # noqa: PLC0415 - --help does not need it
 
     images = image_digests(path)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from eaa.cli._measure.grub import grub_boot, grub_options
 from eaa.cli._measure.options import FIRMWARE, INITRD, KERNEL, Memory, events_option, listed, show
 from eaa.cli._measure.uki import uki_boot, uki_options
 from eaa.cli._options import json_option
@@ -22,8 +23,8 @@ _OF_DIRECT_BOOT: Final = ("initrd", "cmdline", "memory")
 
 
 @click.command()
-@click.option("--kernel", type=KERNEL, help="Kernel that QEMU boots directly (-kernel).")
-@click.option("--initrd", type=INITRD, help="Initial RAM disk (-initrd).")
+@click.option("--kernel", type=KERNEL, help="Kernel that QEMU boots directly (-kernel), or that GRUB does.")
+@click.option("--initrd", type=INITRD, help="Initial RAM disk (-initrd), or that of GRUB's configuration.")
 @click.option("--cmdline", help="Kernel command line (-append).")
 @click.option("--memory", type=Memory(), help="Memory of the machine (-m), for PCR 4 of a direct boot.")
 @click.option(
@@ -34,6 +35,7 @@ _OF_DIRECT_BOOT: Final = ("initrd", "cmdline", "memory")
     help="The kernel's setup header is the file's, or filled in by QEMU.",
 )
 @uki_options
+@grub_options
 @click.option(
     "--variables",
     type=FIRMWARE,
@@ -49,18 +51,30 @@ _OF_DIRECT_BOOT: Final = ("initrd", "cmdline", "memory")
 @events_option
 @json_option
 def tpm(*, variables: bytes | None, bank: str, events: bool, as_json: bool, **options: Any) -> None:
-    """Compute the PCRs of a guest whose OVMF boots a kernel that QEMU hands over, or a unified kernel image from a disk.
+    """Compute the PCRs of a guest whose OVMF boots a kernel that QEMU hands over, or that boots from a disk.
+
+    From a disk it is a unified kernel image, or a kernel through shim and GRUB:
+
+    \b
+    eaa measure tpm --kernel vmlinuz --initrd initrd.img --cmdline 'console=ttyS0' --memory 2G
+    eaa measure tpm --uki linux.efi --disk disk.img --variables OVMF_VARS.fd
+    eaa measure tpm --shim shimx64.efi.signed --grub grubx64.efi.signed --grub-config grub.cfg --kernel vmlinuz --variables OVMF_VARS_4M.ms.fd
 
     Of a machine without option ROMs and network boot. PCR 0 is left out: OVMF measures a part of itself only after it has
     written into it what it finds of the machine. Of a boot from a disk PCR 1 is left out, too.
-    """
+    """  # noqa: D301 - click keeps the lines after \b
     from eaa.tee.tpm.measure import NO_KEYS, measure_tpm  # noqa: PLC0415 - --help does not need it
     from eaa.tee.variables import has_boot_options, secure_boot_of  # noqa: PLC0415
 
-    boot = uki_boot(options)
-    if (boot is None) == (options["kernel"] is None):
+    through_grub = grub_boot(options, variables)
+    boot = through_grub or uki_boot(options)
+    if through_grub is None and (boot is None) == (options["kernel"] is None):
         raise click.UsageError("give --kernel or --uki")
-    if boot is not None and any(options[name] is not None for name in _OF_DIRECT_BOOT):
+    if (
+        through_grub is None
+        and boot is not None
+        and any(options[name] is not None for name in _OF_DIRECT_BOOT)
+    ):
         raise click.UsageError("--initrd, --cmdline and --memory go with --kernel: an image holds its own")
     measured = measure_tpm(
         _direct(options) if boot is None else boot,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from eaa.tee.efi_boot import UkiBoot
 
-__all__ = ["uki_boot", "uki_options"]
+__all__ = ["partitions", "uki_boot", "uki_options"]
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 _UKI: Final = InputFile(2 << 30)
@@ -53,14 +53,20 @@ def uki_options(command: _Command) -> _Command:
 
 def uki_boot(options: Mapping[str, Any]) -> UkiBoot | None:
     """Return the boot that the options describe, or nothing without an image."""
-    from eaa.tee.efi_boot import UkiBoot, partition_table  # noqa: PLC0415 - --help does not need it
+    from eaa.tee.efi_boot import UkiBoot  # noqa: PLC0415 - --help does not need it
 
     if options["uki"] is None:
         if options["disk"] is not None or options["failed_options"]:
-            raise click.UsageError("--disk and --failed-options go with --uki")
+            raise click.UsageError("--disk and --failed-options go with a boot from a disk")
         return None
-    table = None if options["disk"] is None else partition_table(_beginning(options["disk"]))
-    return UkiBoot(options["uki"], options["failed_options"], table, options["kernel_measures"])
+    return UkiBoot(options["uki"], options["failed_options"], partitions(options), options["kernel_measures"])
+
+
+def partitions(options: Mapping[str, Any]) -> bytes | None:
+    """Return the partition table of ``--disk`` as it is measured, or nothing where there is no disk."""
+    from eaa.tee.efi_boot import partition_table  # noqa: PLC0415 - --help does not need it
+
+    return None if options["disk"] is None else partition_table(_beginning(options["disk"]))
 
 
 def _beginning(disk: Path) -> bytes:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a guest's TPM will measure when OVMF boots a kernel that QEMU hands over, or a unified kernel image from a disk. Pure.
+"""What a guest's TPM will measure when OVMF boots a kernel that QEMU hands over, or from a disk a unified kernel image, or a kernel through shim and GRUB. Pure.
 
 The order of the events is that of guests' event logs (edk2's OVMF 2022.11, QEMU 7.2, Linux 6.1; ``make interop-vm``).
 """
@@ -12,6 +12,7 @@ from eaa.eventlog.types import EventType
 from eaa.rats import ConfigurationError
 from eaa.tee.direct_boot import kernel_event
 from eaa.tee.efi_boot import UkiBoot, uki_events
+from eaa.tee.grub_boot import GrubBoot, grub_events
 from eaa.tee.measured import Input, LaunchMeasurement, MeasuredEvent, measurement_of
 from eaa.tee.uefi import (
     CALLING_BOOT_OPTION,
@@ -41,6 +42,7 @@ NO_KEYS: Final = SecureBoot(state=b"\0")
 
 _DIRECT: Final = (1, 2, 3, 4, 5, 6, 7, 9)
 _UKI: Final = (2, 3, 4, 5, 6, 7, 9, 11)
+_GRUB: Final = (2, 3, 4, 5, 6, 7, 8, 9, 14)
 _WHY_NOT_0: Final = "the firmware's volume of PEI drivers as it lies in memory: OVMF writes what it finds of the machine into it, then measures it"
 
 
@@ -48,7 +50,7 @@ _WHY_NOT_1: Final = "the boot options that firmware has in its variable store, o
 
 
 def measure_tpm(
-    boot: DirectBoot | UkiBoot,
+    boot: DirectBoot | UkiBoot | GrubBoot,
     *,
     memory: int | None = None,
     secure_boot: SecureBoot = NO_KEYS,
@@ -57,7 +59,7 @@ def measure_tpm(
 ) -> LaunchMeasurement:
     """Return what a TPM has once the kernel's EFI stub has run, of a machine without option ROMs and network boot.
 
-    PCR 0 is not known in advance. PCR 8 and those from 10 on, but 11 of a UKI, are left to what runs in the guest.
+    PCR 0 is not known in advance. PCR 8 and those from 10 on are left to what runs in the guest, but 11 of a UKI, 8 and 14 of shim and GRUB.
 
     :param memory: bytes; needed for PCR 4 of a direct boot where QEMU fills in the kernel's setup header.
     :param secure_boot: of a direct boot, one that is not enabled: firmware measures which key allows the kernel, and QEMU's change breaks its signature.
@@ -66,8 +68,11 @@ def measure_tpm(
     :raises ConfigurationError: when the parts do not go together.
     """
     platform = pcrs(bank)
+    numbers: tuple[int, ...]
     if isinstance(boot, UkiBoot):
         numbers, events = _UKI, _of_uki(platform, boot, secure_boot)
+    elif isinstance(boot, GrubBoot):
+        numbers, events = _GRUB, _of_grub(platform, boot, secure_boot)
     elif secure_boot.enabled:
         raise ConfigurationError(
             "a kernel that QEMU hands over is not computed for a firmware with Secure Boot enabled",
@@ -108,3 +113,9 @@ def _of_uki(platform: Platform, boot: UkiBoot, policy: SecureBoot) -> Iterator[M
     yield from secure_boot_events(platform, policy)
     yield _boot_options(platform)
     yield from uki_events(platform, boot, policy)
+
+
+def _of_grub(platform: Platform, boot: GrubBoot, policy: SecureBoot) -> Iterator[MeasuredEvent]:
+    yield from secure_boot_events(platform, policy)
+    yield _boot_options(platform)
+    yield from grub_events(platform, boot, policy)
