@@ -217,9 +217,10 @@ def test_provenance_must_be_about_what_is_measured(tmp_path: Path, boot_files: P
     assert statement.predicate["provenance"] == [sha256(ours).hexdigest()]
 
 
-def provenance_of(key: Path, content: bytes, builder: str = "urn:alpha") -> bytes:
+def provenance_of(key: Path, content: bytes, builder: str = "urn:alpha", more: bytes | None = None) -> bytes:
+    outputs = [Artifact.of("linux", content), *([Artifact.of("extra", more)] if more is not None else [])]
     said = Provenance(
-        builder=builder, build_type=BUILD_TYPE, outputs=(Artifact.of("linux", content),), dependencies=(), external={}, internal={},
+        builder=builder, build_type=BUILD_TYPE, outputs=tuple(outputs), dependencies=(), external={}, internal={},
     )  # fmt: skip
     return seal(said.to_statement(), [read_private_key(key.read_bytes())])
 
@@ -262,6 +263,41 @@ def test_trusted_builders_provenance_is_verified_and_recorded(
         }
     ]
     assert "built by urn:alpha" in call(capsys, "show", tmp_path / "set.json")[1]
+
+
+def test_as_many_builders_as_are_asked_for_must_agree(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, boot_files: Path, signed: Measure
+) -> None:
+    """One builder is too few for two, however often it built; one that made more than the others disagrees; two alike suffice."""
+    kernel = (boot_files / "vmlinuz").read_bytes()
+    builders = tmp_path / "builders.toml"
+    text = ""
+    keys = ""
+    for name in ("alpha", "beta"):
+        assert call(capsys, "key", "new", tmp_path / name)[0] == 0
+        keys += f'{name} = "{name}.pub"\n'
+        text += (
+            f'[builders."urn:{name}"]\nkeys = ["{name}"]\nbuild_types = ["{BUILD_TYPE}"]\nsources = ["*"]\n'
+        )
+        (tmp_path / f"{name}.proof").write_bytes(provenance_of(tmp_path / name, kernel, f"urn:{name}"))
+    builders.write_text(f"[keys]\n{keys}{text}")
+    alpha, beta = (("--provenance", str(tmp_path / f"{name}.proof")) for name in ("alpha", "beta"))
+    given = ("--builders", str(builders), "--agree", "2")
+    status, _, err = signed(*alpha, *given)
+    assert status == 1
+    assert "1 independent builders made it, 2 must" in err
+    assert not (tmp_path / "set.json").exists()
+    assert signed("--agree", "2")[0] == 2
+    agreed = (tmp_path / "beta.proof").read_bytes()
+    (tmp_path / "beta.proof").write_bytes(provenance_of(tmp_path / "beta", kernel, "urn:beta", more=b"other"))
+    status, _, err = signed(*alpha, *beta, *given)
+    assert status == 1
+    assert "builders disagree on extra" in err
+    (tmp_path / "beta.proof").write_bytes(agreed)
+    status, out, _ = signed(*alpha, *beta, *given)
+    assert status == 0
+    assert "urn:alpha" in out
+    assert "urn:beta" in out
 
 
 def test_a_sigstore_bundle_is_provenance(tmp_path: Path, boot_files: Path, signed: Measure) -> None:

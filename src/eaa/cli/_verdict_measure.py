@@ -106,6 +106,13 @@ _ORIGIN: Final = (
         help="TOML file of trusted builders: every provenance must hold, and the set says who built what.",
     ),
     click.Option(
+        ["--agree"],
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="How many of the trusted builders must have made the same, or no set is made.",
+    ),
+    click.Option(
         ["--trusted-root"],
         type=_EXISTING,
         help="Roots of sigstore bundles, instead of the public instance's.",
@@ -194,13 +201,16 @@ def _built_by(
     if options["builders"] is None:
         if options["trusted_root"] is not None:
             raise click.UsageError("--trusted-root goes with --builders")
+        if options["agree"] > 1:
+            raise click.UsageError("--agree goes with --builders: only trusted builders count")
         check_provenance(artifacts, proofs)
         return ()
     if not proofs:
         raise click.UsageError("--builders goes with --provenance: there is nothing to verify")
     from eaa.cli._verdict_build import read_builders  # noqa: PLC0415 - most sets are made without
 
-    return built_by(artifacts, proofs, read_builders(options["builders"]), options["trusted_root"])
+    policy = read_builders(options["builders"])
+    return built_by(artifacts, proofs, policy, options["trusted_root"], agree=options["agree"])
 
 
 def sealed_set(described: ReferenceSet, keys: Iterable[bytes], out: Path) -> tuple[bytes, ReferenceSet]:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from eaa.verdict.provenance import ProvenanceRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from eaa.verdict.provenance import Provenance
 
-__all__ = ["Agreement", "compare"]
+__all__ = ["Agreement", "compare", "require_agreement"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,3 +91,20 @@ def compare(provenances: Sequence[Provenance], threshold: int) -> Agreement:
         outputs[name] = made
     builders = tuple(sorted({each.builder for each in provenances}))
     return Agreement(outputs, builders, threshold)
+
+
+def require_agreement(provenances: Iterable[Provenance], threshold: int) -> None:
+    """Require that of each build among the proven provenances at least ``threshold`` builders made the same.
+
+    :raises ProvenanceRefused: when builders disagree, with who and where, or are too few.
+    """
+    builds: list[list[Provenance]] = []
+    for each in provenances:
+        of_same = (
+            it for it in builds if (it[0].build_type, it[0].external) == (each.build_type, each.external)
+        )
+        if (same := next(of_same, None)) is None:
+            builds.append(same := [])
+        same.append(each)
+    for build in builds:
+        compare(build, threshold).require()

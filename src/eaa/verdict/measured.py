@@ -7,6 +7,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from eaa.tee.measured import inputs_of
+from eaa.verdict.agreement import require_agreement
 from eaa.verdict.errors import StatementError
 from eaa.verdict.origins import sealed_provenance
 from eaa.verdict.provenance import check_provenance as require_provenance
@@ -53,20 +54,24 @@ def built_by(
     provenance: Iterable[bytes],
     policy: BuilderPolicy,
     trusted_root: Path | None = None,
+    *,
+    agree: int = 1,
 ) -> tuple[BuiltBy, ...]:
-    """Return which trusted builder made which artifact, once every provenance is found to hold.
+    """Return which trusted builder made which artifact, once every provenance holds and ``agree`` builders made each build alike.
 
     :raises StatementError: when one is no provenance, or is about none of the artifacts.
-    :raises AccessDenied: when one is not signed by the trusted builder that it names, or does not hold otherwise.
+    :raises AccessDenied: when one is not signed by the trusted builder that it names, or does not hold otherwise; when builders
+        disagree or are too few.
     """
-    found = []
+    found, proven = [], []
     for data in provenance:
         opened = open_signed(data, policy, trusted_root)
         named = _about(opened.statement, artifacts)
         if not named:
             raise _about_nothing(opened.statement)
-        builder = require_provenance(opened, policy, named).builder
-        found += [BuiltBy(name, builder, sha256(data).hexdigest()) for name in named]
+        proven.append(require_provenance(opened, policy, named))
+        found += [BuiltBy(name, proven[-1].builder, sha256(data).hexdigest()) for name in named]
+    require_agreement(proven, agree)
     return tuple(found)
 
 
