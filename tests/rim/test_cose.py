@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 import cbor2
 import pytest
 from cbor2 import CBORTag
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,11 +50,24 @@ def test_no_signed_part_can_be_changed(key: PrivateKey, part: int) -> None:
 
 
 def test_the_algorithm_must_be_the_keys_own() -> None:
-    for key, algorithm in ((ED25519, -7), (P256, -8), (ED25519, None), (P256, -35)):
-        _, unprotected, payload, signature = cbor2.loads(sign1(b"payload", key, {})).value
-        headers = {} if algorithm is None else {ALG: algorithm}
-        found = parse_sign1(write_cbor([write_cbor(headers), unprotected, payload, signature]))
-        assert not found.signed_by(key.public_key())
+    """Also when the signature over just that header holds."""
+    for key, algorithm, holds in (
+        (ED25519, -8, True),
+        (ED25519, -7, False),
+        (ED25519, None, False),
+        (P256, -7, True),
+        (P256, -8, False),
+        (P256, -35, False),
+    ):
+        protected = write_cbor({} if algorithm is None else {ALG: algorithm})
+        signed = write_cbor(["Signature1", protected, b"", b"payload"])
+        if isinstance(key, EllipticCurvePrivateKey):
+            r, s = decode_dss_signature(key.sign(signed, ECDSA(SHA256())))
+            signature = r.to_bytes(32) + s.to_bytes(32)
+        else:
+            signature = key.sign(signed)
+        found = parse_sign1(write_cbor([protected, {}, b"payload", signature]))
+        assert found.signed_by(key.public_key()) is holds
 
 
 @pytest.mark.parametrize(

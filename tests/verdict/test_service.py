@@ -14,12 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import update
 
 from eaa._keys import key_id
 from eaa.rats import ConfigurationError, EaaError, InputError, NotFound
+from eaa.storage.connections import open_connections
+from eaa.verdict import store
 from eaa.verdict.envelope import seal
 from eaa.verdict.errors import SignatureRefused
 from eaa.verdict.lifecycle import SetRefused
+from eaa.verdict.schema import sets
 from eaa.verdict.service import ReferenceSets
 from eaa.verdict.statement import Statement
 
@@ -102,6 +106,33 @@ async def test_a_set_makes_room_by_what_it_supersedes(desk: Desk) -> None:
     assert await desk.admitted() == [1, 2]
     await desk.active(3, supersedes=1)
     assert await desk.states() == {1: "retired", 2: "active", 3: "active"}
+
+
+async def test_a_set_retires_nothing_of_another_product(desk: Desk) -> None:
+    """Not by what it supersedes, and not by a rollback."""
+    older = await desk.active(3, product="acme/db")
+    await desk.do("retire", older)
+    await desk.active(1)
+    await desk.active(4, product="acme/db", supersedes=1)
+    await desk.active(5)
+    await desk.do("rollback", older)
+    listed = await desk.sets.listed("acme/web")
+    assert [each["state"] for each in listed] == ["active", "active"]
+
+
+async def test_an_envelope_in_anothers_place_admits_nobody(desk: Desk, url: str) -> None:
+    """Whoever can write to the database makes no set of a signed one that is not active."""
+    active = await desk.active(2)
+    await desk.propose(3)
+    connections = await open_connections(url)
+    try:
+        digest = desk.set(3).digest
+        envelope = (await connections.read(store.one, digest)).envelope
+        other = update(sets).where(sets.c.digest == active).values(envelope=envelope)
+        await connections.write(lambda connection: connection.execute(other))
+    finally:
+        await connections.close()
+    assert await desk.admitted() == []
 
 
 async def test_a_rollback_is_explicit_and_retires_what_is_newer(desk: Desk) -> None:
