@@ -82,7 +82,7 @@ _Hex32 = Annotated[str, _hex(32)]
 _Hex48 = Annotated[str, _hex(48)]
 
 
-class Component(Struct, gc=False, omit_defaults=True):
+class Component(Struct, frozen=True, gc=False, omit_defaults=True):
     """One component of a TCB; ``category`` and ``type`` are for a reader, and nothing of them is decided upon."""
 
     svn: _Byte
@@ -99,7 +99,7 @@ _svn = attrgetter("svn")
 _Components = Annotated[list[Component], Meta(min_length=COMPONENTS, max_length=COMPONENTS)]
 
 
-class SgxTcb(Struct):
+class SgxTcb(Struct, frozen=True):
     """The SVNs of a level since TCB info version 3."""
 
     sgxtcbcomponents: _Components
@@ -128,7 +128,7 @@ class SgxTcb(Struct):
         return ""
 
 
-class TdxTcb(SgxTcb):
+class TdxTcb(SgxTcb, frozen=True):
     """The same of a platform with TDX."""
 
     tdxtcbcomponents: _Components
@@ -143,7 +143,7 @@ class TdxTcb(SgxTcb):
         return self.tdxtcbcomponents[index].label
 
 
-class FlatTcb(Struct):
+class FlatTcb(Struct, frozen=True):
     """The same in version 2: a member for each component."""
 
     sgxtcbcomp01svn: _Byte
@@ -184,20 +184,22 @@ class FlatTcb(Struct):
 Tcb = FlatTcb | SgxTcb | TdxTcb
 
 
-class IsvTcb(Struct):
+class IsvTcb(Struct, frozen=True):
     """The SVN of an enclave or a module."""
 
     isvsvn: _Word
 
 
-class _Level(Struct, Generic[_Tcb, _Status], rename="camel", omit_defaults=True):
+class _Level(Struct, Generic[_Tcb, _Status], frozen=True, rename="camel", omit_defaults=True):
     tcb: _Tcb
     tcb_date: Time
     tcb_status: _Status
     advisory_ids: tuple[Annotated[str, Meta(max_length=64)], ...] = field(name="advisoryIDs", default=())
 
 
-class PlatformLevel(_Level[_Tcb, PlatformStatus], Generic[_Tcb], rename="camel", omit_defaults=True):
+class PlatformLevel(
+    _Level[_Tcb, PlatformStatus], Generic[_Tcb], frozen=True, rename="camel", omit_defaults=True
+):
     """A level of a platform's TCB: the SVNs it needs, and what Intel says of a platform that has them."""
 
     @property
@@ -220,7 +222,7 @@ ModuleLevel = _Level[IsvTcb, ModuleStatus]
 TcbLevel = PlatformLevel[FlatTcb] | PlatformLevel[SgxTcb] | PlatformLevel[TdxTcb]
 
 
-class Module(Struct, rename="camel"):
+class Module(Struct, frozen=True, rename="camel"):
     """Who signs the TDX module that has no version, and its attributes."""
 
     mrsigner: _Hex48
@@ -228,7 +230,7 @@ class Module(Struct, rename="camel"):
     attributes_mask: _Hex8
 
 
-class NamedModule(Struct, rename="camel"):
+class NamedModule(Struct, frozen=True, rename="camel"):
     """The same of the TDX modules of one major version, and their levels."""
 
     id: str
@@ -238,14 +240,14 @@ class NamedModule(Struct, rename="camel"):
     tcb_levels: list[ModuleLevel]
 
 
-class _Info(Dated, rename="camel", omit_defaults=True, kw_only=True):
+class _Info(Dated, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
     fmspc: _Hex6
     pce_id: _Hex2
     tcb_type: Literal[0]
     tcb_evaluation_data_number: Number
 
 
-class FlatInfo(_Info, rename="camel", omit_defaults=True, kw_only=True):
+class FlatInfo(_Info, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
     """TCB info version 2, which is always SGX's."""
 
     id: str = "SGX"
@@ -253,13 +255,13 @@ class FlatInfo(_Info, rename="camel", omit_defaults=True, kw_only=True):
     tcb_levels: Annotated[list[PlatformLevel[FlatTcb]], _SOME]
 
 
-class SgxInfo(_Info, rename="camel", omit_defaults=True, kw_only=True):
+class SgxInfo(_Info, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
     """TCB info version 3 for SGX."""
 
     tcb_levels: Annotated[list[PlatformLevel[SgxTcb]], _SOME]
 
 
-class TdxInfo(_Info, rename="camel", omit_defaults=True, kw_only=True):
+class TdxInfo(_Info, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
     """TCB info version 3 for TDX."""
 
     tdx_module: Module
@@ -267,14 +269,14 @@ class TdxInfo(_Info, rename="camel", omit_defaults=True, kw_only=True):
     tcb_levels: Annotated[list[PlatformLevel[TdxTcb]], _SOME]
 
 
-class Kind(Struct):
+class Kind(Struct, frozen=True):
     """Which kind of statement one is, before it is read as that."""
 
     version: Any = None
     id: Any = None
 
 
-class IdentityV1(Dated, rename="camel", omit_defaults=True, kw_only=True):
+class IdentityV1(Dated, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
     """Enclave identity version 1: one required SVN and no levels."""
 
     id: str = "QE"
@@ -287,7 +289,7 @@ class IdentityV1(Dated, rename="camel", omit_defaults=True, kw_only=True):
     isvsvn: _Word
 
 
-class IdentityV2(Dated, rename="camel", omit_defaults=True, kw_only=True):
+class IdentityV2(Dated, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
     """Enclave identity version 2."""
 
     tcb_evaluation_data_number: Number
@@ -300,13 +302,13 @@ class IdentityV2(Dated, rename="camel", omit_defaults=True, kw_only=True):
     tcb_levels: Annotated[list[EnclaveLevel], _SOME]
 
 
-class EvaluationNumber(Struct, rename="camel"):
+class EvaluationNumber(Struct, frozen=True, rename="camel"):
     """One TCB evaluation that Intel has published."""
 
     tcb_evaluation_data_number: Number
 
 
-class EvaluationNumbers(Dated, rename="camel", kw_only=True):
+class EvaluationNumbers(Dated, frozen=True, rename="camel", kw_only=True):
     """Every TCB evaluation that Intel has published for a TEE ("Get TCB Evaluation Data Numbers")."""
 
     id: Literal["SGX", "TDX"]

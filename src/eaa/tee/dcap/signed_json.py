@@ -152,7 +152,7 @@ def _no_constant(name: str) -> Any:
 _DECODER: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
 
 
-class Dated(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
+class Dated(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
     """What every statement begins with: of what it is, its version, and the time from its issue to the next one.
 
     This and every shape below it names its members in the order in which they are written, see :func:`interpret`.
