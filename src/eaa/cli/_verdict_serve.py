@@ -61,11 +61,12 @@ def serve(data: Path, listen: str, signers: str | None, rvps: str | None) -> Non
 
 
 async def _serve(data: Path, listen: str, signers: str | None, rvps: str | None) -> None:
+    from eaa._files import write_whole  # noqa: PLC0415
     from eaa.cli._signers import signers_of  # noqa: PLC0415 - --help does not need it
     from eaa.verdict.api import SignedIndex, create_app  # noqa: PLC0415
     from eaa.verdict.rvps_grpc import serve_rvps  # noqa: PLC0415
     from eaa.verdict.service import ReferenceSets  # noqa: PLC0415
-    from eaa.verdictd._files import read_secret, write_file  # noqa: PLC0415
+    from eaa.verdictd._files import read_secret  # noqa: PLC0415
     from eaa.verdictd.administrator import ensure_administrator  # noqa: PLC0415
     from eaa.verdictd.bootstrap import DataDirectory  # noqa: PLC0415
     from eaa.verdictd.services import now  # noqa: PLC0415
@@ -75,7 +76,7 @@ async def _serve(data: Path, listen: str, signers: str | None, rvps: str | None)
     administrators = ensure_administrator(directory.credential, directory.administrator)
     token = data / "subscriber.token"
     if not token.exists():
-        write_file(token, secrets.token_urlsafe(32).encode() + b"\n")
+        write_whole(token, secrets.token_urlsafe(32).encode() + b"\n")
     database = f"sqlite:///{data / 'verdict.db'}"
     with directory.locked(), listening_socket(listen) as bound:
         host, port = bound.getsockname()[:2]
@@ -104,7 +105,7 @@ async def _serve(data: Path, listen: str, signers: str | None, rvps: str | None)
             server = _server(app, server_context(files))
             for each in (signal.SIGTERM, signal.SIGINT):
                 asyncio.get_running_loop().add_signal_handler(each, setattr, server, "should_exit", True)  # noqa: FBT003
-            write_file(directory.ready, json.dumps(ready).encode() + b"\n", mode=0o644)
+            write_whole(directory.ready, json.dumps(ready).encode() + b"\n", mode=0o644)
             click.echo(json.dumps(ready))
             try:
                 await server.serve(sockets=[bound])

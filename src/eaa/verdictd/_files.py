@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files of the data directory: folders 0700, secrets 0600, each written whole or not at all."""
+"""The data directory: folders 0700, secrets 0600, and neither used when others may write or read them."""
 
 from __future__ import annotations
 
 import os
-import secrets
 from typing import TYPE_CHECKING
 
 from eaa.rats import ConfigurationError
@@ -12,7 +11,7 @@ from eaa.rats import ConfigurationError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["make_folder", "read_secret", "write_file"]
+__all__ = ["make_folder", "read_secret"]
 
 
 def make_folder(path: Path) -> Path:
@@ -31,21 +30,6 @@ def make_folder(path: Path) -> Path:
             hint=f"Run chmod go-w {path}: it holds the keys everything rests on.",
         )
     return path
-
-
-def write_file(path: Path, content: bytes, *, mode: int = 0o600) -> None:
-    """Write a file under its final name only when it is complete and on disk; the mode holds from the first byte on."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def read_secret(path: Path) -> bytes:

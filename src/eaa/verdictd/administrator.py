@@ -19,9 +19,10 @@ from joserfc.errors import JoseError, UnsupportedAlgorithmError
 from joserfc.jwk import OKPKey
 from joserfc.jws import JWSRegistry
 
+from eaa._files import write_whole
 from eaa._json import parse_json
 from eaa.rats import AccessDenied, ConfigurationError, InputError
-from eaa.verdictd._files import read_secret, write_file
+from eaa.verdictd._files import read_secret
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -157,9 +158,9 @@ def ensure_administrator(credential: Path, public: Path) -> Administrators:
         else:
             issuer, key = "eaa-administrator", OKPKey.generate_key("Ed25519")
             document = {"issuer": issuer, "key": key.as_dict(private=True)}
-            write_file(credential, json.dumps(document, indent=2).encode() + b"\n")
+            write_whole(credential, json.dumps(document, indent=2).encode() + b"\n")
         document = {"issuer": issuer, "key": key.as_dict(private=False)}
-        write_file(public, json.dumps(document, indent=2).encode() + b"\n", mode=0o644)
+        write_whole(public, json.dumps(document, indent=2).encode() + b"\n", mode=0o644)
     try:
         document = json.loads(public.read_bytes())
         return Administrators(document["issuer"], document["key"])

@@ -10,11 +10,12 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from eaa._files import write_whole
 from eaa.kms import load_key_manager
 from eaa.rats import ConfigurationError, NotFound
 from eaa.storage import Database
 from eaa.verdictd._challenge import ChallengeSealer
-from eaa.verdictd._files import make_folder, read_secret, write_file
+from eaa.verdictd._files import make_folder, read_secret
 from eaa.verdictd._logging import log
 from eaa.verdictd.administrator import ensure_administrator
 from eaa.verdictd.metrics import Metrics
@@ -218,7 +219,7 @@ async def _challenge_secret(manager: KeyManager, path: Path) -> bytes:
     if kept is not None:
         return await manager.unwrap(kept, context=context)
     secret = secrets.token_bytes(32)
-    write_file(path, await manager.wrap(secret, context=context))
+    write_whole(path, await manager.wrap(secret, context=context))
     return secret
 
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
+from eaa._files import write_whole
 from eaa._logging import describe_fault
 from eaa.rats import ConfigurationError
-from eaa.verdictd._files import write_file
 from eaa.verdictd._logging import log
 from eaa.verdictd.app import create_app
 from eaa.verdictd.bootstrap import DataDirectory, open_services, require_profile
@@ -124,7 +124,7 @@ async def serve(
                 chores = [tasks.create_task(_guarded(job)) for job in jobs]
                 for server in servers:
                     await server.listening.wait()
-                write_file(directory.ready, ready.to_json().encode() + b"\n", mode=0o644)
+                write_whole(directory.ready, ready.to_json().encode() + b"\n", mode=0o644)
                 announce(ready)
                 log.info(
                     "ready",

@@ -25,8 +25,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from eaa._files import write_whole
 from eaa.rats import ConfigurationError
-from eaa.verdictd._files import make_folder, read_secret, write_file
+from eaa.verdictd._files import make_folder, read_secret
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,8 +93,8 @@ def _make_authority(files: TlsFiles, at: datetime) -> None:
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    write_file(files.authority_key, _pem(key))
-    write_file(files.authority, certificate.public_bytes(Encoding.PEM), mode=0o644)
+    write_whole(files.authority_key, _pem(key))
+    write_whole(files.authority, certificate.public_bytes(Encoding.PEM), mode=0o644)
 
 
 def _load_authority(files: TlsFiles) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
@@ -155,8 +156,8 @@ def _issue(
         )
         .sign(authority_key, hashes.SHA256())
     )
-    write_file(files.key, _pem(key))
-    write_file(files.certificate, certificate.public_bytes(Encoding.PEM), mode=0o644)
+    write_whole(files.key, _pem(key))
+    write_whole(files.certificate, certificate.public_bytes(Encoding.PEM), mode=0o644)
 
 
 def _builder(

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -272,3 +274,29 @@ def test_there_is_no_way_to_run_without_it() -> None:
     folder = Path(module.__file__).parent
     starts = {path.name: path.read_text().count("subprocess.") for path in folder.glob("*.py")}
     assert {name for name, count in starts.items() if count} == {"packages.py", "sandbox.py"}
+
+
+FORKS = """
+import ctypes
+from eaa.verdict.build_file import Limits
+from eaa.verdict.sandbox import Cell, Sandbox
+
+forks = 0
+
+@ctypes.CFUNCTYPE(None)
+def prepare():
+    global forks
+    forks += 1
+
+assert ctypes.CDLL(None).__register_atfork(prepare, None, None, None) == 0
+done = Sandbox.find().run(Cell(), ["true"], Limits(), seconds=60)
+print(done.status, forks)
+"""
+
+
+def test_no_library_in_this_process_hears_of_a_start(sandbox: Sandbox) -> None:
+    """A command is started without fork(), whose handlers, such as gRPC's, would run in the child and write or crash there."""
+    told = subprocess.run(
+        [sys.executable, "-c", FORKS], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert told.stdout == "0 0\n"
